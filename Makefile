@@ -1,0 +1,33 @@
+# Makefile for idem: make && make install && make installcheck
+#
+# Another PostgreSQL: make PG_CONFIG=/path/to/pg_config
+# installcheck needs a running server with idem installed, and for the TAP tests IPC::Run
+# and an ordinary user; without them: make installcheck TAP_TESTS=
+# script/test needs none of that.
+
+MODULE_big = idem
+OBJS = \
+	idem.o \
+	src/arg.o \
+	src/claim.o \
+	src/plan.o \
+	src/store.o
+
+EXTENSION = idem
+DATA = $(wildcard idem--*.sql)
+PGFILEDESC = "idem - idempotent operations inside the caller's transaction"
+
+REGRESS = $(sort $(patsubst sql/%.sql,%,$(wildcard sql/*.sql)))
+REGRESS_OPTS = --load-extension=idem
+ISOLATION = $(sort $(patsubst specs/%.spec,%,$(wildcard specs/*.spec)))
+ISOLATION_OPTS = --load-extension=idem
+TAP_TESTS = 1
+
+# every SQL-callable function has parameters it does not read
+PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter
+
+PG_CONFIG ?= pg_config
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+include $(PGXS)
+
+$(OBJS) $(OBJS:.o=.bc): $(wildcard src/*.h)

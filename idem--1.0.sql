@@ -1,0 +1,129 @@
+/* idem--1.0.sql */
+
+-- complain if script is sourced in psql, rather than via CREATE EXTENSION
+\echo Use "CREATE EXTENSION idem" to load this file. \quit
+
+--
+-- Tables.  Nobody but the owner may touch them: the functions below are the
+-- only way in.  A schema of this name that is already there makes CREATE
+-- EXTENSION fail, so nobody can have prepared objects in it.
+--
+
+CREATE SCHEMA idem;
+
+-- Claims and attempts: one row for each key (source, seq).  The fillfactor
+-- leaves room for the answer, which then needs no index entry of its own.
+-- Owner is a regrole because that follows a role that is renamed, is not taken
+-- over by a later role of the same name, and survives pg_dump and pg_upgrade.
+CREATE TABLE idem.claim (
+	source pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
+	seq pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
+	owner pg_catalog.regrole NOT NULL,
+	status pg_catalog."char" NOT NULL,
+	fence pg_catalog.int8 NOT NULL,
+	claimed_at pg_catalog.timestamptz,
+	completed_at pg_catalog.timestamptz,
+	lease_until pg_catalog.timestamptz,
+	request pg_catalog.bytea,
+	response pg_catalog.json,
+	CONSTRAINT claim_pkey PRIMARY KEY (source, seq)
+) USING heap WITH (fillfactor = 80);
+
+COMMENT ON TABLE idem.claim IS 'claims and attempts, one row for each key';
+COMMENT ON COLUMN idem.claim.owner IS 'role that the key belongs to';
+COMMENT ON COLUMN idem.claim.status IS 'd done, r running, o open, f failed, c cancelled';
+COMMENT ON COLUMN idem.claim.fence IS 'number of the latest attempt; 0 if claimed';
+COMMENT ON COLUMN idem.claim.claimed_at IS 'when the key was claimed, or the latest attempt granted';
+COMMENT ON COLUMN idem.claim.completed_at IS 'when it was answered, failed or cancelled';
+COMMENT ON COLUMN idem.claim.lease_until IS 'status r: when the attempt expires';
+COMMENT ON COLUMN idem.claim.request IS 'first 16 bytes of a SHA-256 over the request';
+COMMENT ON COLUMN idem.claim.response IS 'the recorded answer, byte for byte';
+
+SELECT pg_catalog.pg_extension_config_dump('idem.claim', '');
+
+--
+-- Claims: the work is in this transaction
+--
+
+CREATE FUNCTION @extschema@.idem_claim(source pg_catalog.text, seq pg_catalog.text, request pg_catalog.jsonb DEFAULT NULL, wait pg_catalog.bool DEFAULT true)
+RETURNS pg_catalog.bool
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'idem_claim';
+
+COMMENT ON FUNCTION @extschema@.idem_claim(pg_catalog.text, pg_catalog.text, pg_catalog.jsonb, pg_catalog.bool) IS
+'claims a key (source: 1 to 255 bytes, seq: 1 to 1024 bytes) for this transaction; true: the caller is the first and does the work, false: it was done; request: compared with the one recorded, null is not compared; wait: wait for a transaction that holds the key, or raise ID409 at once; errors: 22004, 22023, 25006, 40001, 42501, ID409, ID422';
+
+CREATE FUNCTION @extschema@.idem_claim_batch(source pg_catalog.text, seqs pg_catalog._text, OUT seq pg_catalog.text, OUT claimed pg_catalog.bool)
+RETURNS SETOF pg_catalog.record
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE ROWS 1000
+AS 'MODULE_PATHNAME', 'idem_claim_batch';
+
+COMMENT ON FUNCTION @extschema@.idem_claim_batch(pg_catalog.text, pg_catalog._text) IS
+'claims the keys (source, each of seqs) and answers for each, in the order given, as idem_claim does; a key that is given twice is claimed once; two batches never deadlock; errors: 22004, 22023, 25006, 40001, 42501, ID409';
+
+CREATE FUNCTION @extschema@.idem_respond(source pg_catalog.text, seq pg_catalog.text, response pg_catalog.json)
+RETURNS pg_catalog.bool
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'idem_respond';
+
+COMMENT ON FUNCTION @extschema@.idem_respond(pg_catalog.text, pg_catalog.text, pg_catalog.json) IS
+'records the answer of a claim, byte for byte; true: recorded now, false: the same answer was recorded before; errors: 22004, 22023, 25006, 40001, 42501, ID404 if the key is not claimed, ID409 if an attempt holds it, ID412 if another answer is recorded';
+
+CREATE FUNCTION @extschema@.idem_response(source pg_catalog.text, seq pg_catalog.text)
+RETURNS pg_catalog.json
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'idem_response';
+
+COMMENT ON FUNCTION @extschema@.idem_response(pg_catalog.text, pg_catalog.text) IS
+'the recorded answer of a key, null if there is none; writes nothing, waits for nobody, works on a standby; errors: 22004, 22023, 42501';
+
+CREATE FUNCTION @extschema@.idem_lookup(source pg_catalog.text, seq pg_catalog.text, OUT status pg_catalog.text, OUT fence pg_catalog.int8, OUT response pg_catalog.json, OUT claimed_at pg_catalog.timestamptz, OUT completed_at pg_catalog.timestamptz, OUT lease_until pg_catalog.timestamptz)
+RETURNS pg_catalog.record
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'idem_lookup';
+
+COMMENT ON FUNCTION @extschema@.idem_lookup(pg_catalog.text, pg_catalog.text) IS
+'all that is known of a key, all null if nothing is; status: done, running, expired (its lease ran out, outcome unknown), open (given back), failed, cancelled; writes nothing, waits for nobody, works on a standby; errors: 22004, 22023, 42501';
+
+CREATE FUNCTION @extschema@.idem_call(source pg_catalog.text, seq pg_catalog.text, function pg_catalog.regproc, request pg_catalog.json)
+RETURNS pg_catalog.json
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'idem_call';
+
+COMMENT ON FUNCTION @extschema@.idem_call(pg_catalog.text, pg_catalog.text, pg_catalog.regproc, pg_catalog.json) IS
+'claims the key, runs function(request) as the caller, records its answer and returns it; for a duplicate returns the recorded answer and runs nothing; function takes one json or jsonb and returns json or jsonb; errors: 22004, 22023, 25006, 40001, 42501, 42804, 42809, 42883, ID409, ID412 if the key was cancelled, ID422';
+
+CREATE FUNCTION @extschema@.idem_cancel(source pg_catalog.text, seq pg_catalog.text)
+RETURNS pg_catalog.text
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'idem_cancel';
+
+COMMENT ON FUNCTION @extschema@.idem_cancel(pg_catalog.text, pg_catalog.text) IS
+'makes sure that a key will never run and returns its status after: cancelled, or done or failed, which the caller has to compensate; errors: 22004, 22023, 25006, 40001, 42501, ID409 while it runs';
+
+CREATE FUNCTION @extschema@.idem_forget(source pg_catalog.text, seq pg_catalog.text)
+RETURNS pg_catalog.bool
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'idem_forget';
+
+COMMENT ON FUNCTION @extschema@.idem_forget(pg_catalog.text, pg_catalog.text) IS
+'for administrators: removes what is known of a key, of whatever role, so that it may be used afresh; true: removed now, false: there was nothing; errors: 22004, 22023, 25006, 40001, ID409 while it runs';
+
+CREATE PROCEDURE @extschema@.idem_purge(older_than pg_catalog.interval, batch pg_catalog.int4 DEFAULT 10000)
+LANGUAGE C
+AS 'MODULE_PATHNAME', 'idem_purge';
+
+COMMENT ON PROCEDURE @extschema@.idem_purge(pg_catalog.interval, pg_catalog.int4) IS
+'for administrators: removes the keys that were done, failed or cancelled longer than older_than ago, with a commit after each batch keys looked at and a notice of what went; never a running, expired or open one; errors: 22004, 22023, 25001 inside a transaction block, 25006';
+
+--
+-- Privileges
+--
+
+-- what is recorded says who did what, and a forged row would be believed
+REVOKE ALL ON SCHEMA idem FROM PUBLIC;
+REVOKE ALL ON TABLE idem.claim FROM PUBLIC;
+
+-- these reach every role's keys
+REVOKE ALL ON FUNCTION @extschema@.idem_forget(pg_catalog.text, pg_catalog.text) FROM PUBLIC;
+REVOKE ALL ON PROCEDURE @extschema@.idem_purge(pg_catalog.interval, pg_catalog.int4) FROM PUBLIC;

@@ -1,0 +1,47 @@
+/*-------------------------------------------------------------------------
+ *
+ * idem.c
+ *	  The front door: what is where, and the start of the module.
+ *
+ * idem gives SQL the classic idempotency mechanisms, inside the caller's own
+ * transaction: the proof that a thing was done commits or rolls back with the
+ * thing itself.
+ *
+ *		src/claim.c		claims: work in this transaction, done once
+ *		src/store.c		our own hot tables, directly or through SQL
+ *		src/plan.c		every SQL text that C runs
+ *		src/arg.c		what an argument may be
+ *		src/compat.h	every difference between server versions
+ *		src/idem.h		what the files offer to each other
+ *
+ * Dependencies point one way: a primitive uses the store and the plans, they
+ * use the server.  Each primitive's file begins with its contract and the
+ * argument why it holds under concurrency.
+ *
+ * A verb is SECURITY INVOKER: C takes the caller's role as the owner of what
+ * is recorded, and only plan.c, for the time of one statement on our own
+ * tables, becomes their owner.
+ *
+ * Nothing is needed in shared_preload_libraries, and nothing survives in a
+ * session between calls but kept plans and OIDs, so any connection pooler is
+ * fine.
+ *
+ * Portions Copyright (c) 2026, the idem authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "src/idem.h"
+
+#include "utils/guc.h"
+
+PG_MODULE_MAGIC;
+
+void		_PG_init(void);
+
+/* Runs when the library is loaded. */
+void
+_PG_init(void)
+{
+	idem_store_init();
+	MarkGUCPrefixReserved("idem");
+}

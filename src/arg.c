@@ -1,0 +1,100 @@
+/*-------------------------------------------------------------------------
+ *
+ * arg.c
+ *	  What an argument of the API may be, and how it is refused.
+ *
+ * No function of the API is STRICT: a null where a value is needed is a
+ * mistake of the caller, and answering it with a null would hide that a claim
+ * was never made.  Every check here raises before anything is read or locked,
+ * so a refused call leaves nothing behind.
+ *
+ * Portions Copyright (c) 2026, the idem authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "idem.h"
+
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+
+/* Refuses a null. */
+void
+idem_arg_not_null(FunctionCallInfo fcinfo, int argno, const char *name)
+{
+	if (PG_ARGISNULL(argno))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("argument \"%s\" must not be null", name),
+				 errdetail("A null value was given for argument \"%s\".", name),
+				 errhint("Pass a value for \"%s\".", name)));
+}
+
+/* The text given: not null, not empty, of at most maxlen bytes. */
+text *
+idem_arg_text(FunctionCallInfo fcinfo, int argno, const char *name, int maxlen)
+{
+	text	   *value;
+
+	idem_arg_not_null(fcinfo, argno, name);
+	value = PG_GETARG_TEXT_PP(argno);
+	idem_check_text(PointerGetDatum(value), name, maxlen);
+	return value;
+}
+
+/* Refuses a text that is empty or has more than maxlen bytes. */
+void
+idem_check_text(Datum value, const char *name, int maxlen)
+{
+	int			len = VARSIZE_ANY_EXHDR(DatumGetPointer(value));
+
+	if (len == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"%s\" must not be empty", name),
+				 errdetail("\"%s\" has 0 bytes; it needs 1 to %d bytes.",
+						   name, maxlen),
+				 errhint("Pass a value for \"%s\".", name)));
+	if (len > maxlen)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"%s\" is too long", name),
+				 errdetail("\"%s\" has %d bytes; the limit is %d bytes.",
+						   name, len, maxlen),
+				 errhint("Use a shorter value, for instance a digest of it.")));
+}
+
+/* The boolean given: not null. */
+bool
+idem_arg_bool(FunctionCallInfo fcinfo, int argno, const char *name)
+{
+	idem_arg_not_null(fcinfo, argno, name);
+	return PG_GETARG_BOOL(argno);
+}
+
+/*
+ * The interval given: not null, and longer than nothing when counted from
+ * now, which decides for intervals of months and days what they amount to.
+ */
+Interval *
+idem_arg_interval(FunctionCallInfo fcinfo, int argno, const char *name)
+{
+	Interval   *value;
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz then;
+
+	idem_arg_not_null(fcinfo, argno, name);
+	value = PG_GETARG_INTERVAL_P(argno);
+	then = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
+												   TimestampTzGetDatum(now),
+												   IntervalPGetDatum(value)));
+	if (then <= now || TIMESTAMP_NOT_FINITE(then))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"%s\" must be a positive interval", name),
+				 errdetail("\"%s\" is %s.", name,
+						   DatumGetCString(DirectFunctionCall1(interval_out,
+															   IntervalPGetDatum(value)))),
+				 errhint("Pass an interval such as '30 seconds'.")));
+	return value;
+}

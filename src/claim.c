@@ -1,0 +1,1100 @@
+/*-------------------------------------------------------------------------
+ *
+ * claim.c
+ *	  Claims: work that is done in the caller's own transaction, once.
+ *
+ * The contract.  A key is (source, seq).  The first to claim it does the work,
+ * and the commit of that work is the record that it was done; whoever comes
+ * later is told so, and what the answer was.  Rolling back, also to a
+ * savepoint, gives the key back at once.  A key belongs to the role that
+ * claimed it: another role, unless a member of that one, is refused.
+ *
+ * The record is one row of idem.claim.  Its status is
+ *
+ *		done		claimed, or completed by an attempt
+ *		running		an attempt holds it until lease_until; without a lease:
+ *					idem_call is running its function, which only the
+ *					transaction that does so can ever see
+ *		open		an attempt gave it back
+ *		failed		an attempt failed for good; its answer is the failure
+ *		cancelled	nobody may ever run it
+ *
+ * Why exactly one wins.  Two claims of one key meet in the store: the first
+ * one's row is there, uncommitted, before the second one looks (store.c says
+ * why under each isolation level).  The second then waits for the first
+ * one's transaction and looks again, so it decides on what was committed.  An
+ * update (an answer recorded, an open key claimed, a key cancelled) names the
+ * row version it judged and is refused by the store if that is no longer the
+ * current one; the loop then judges anew.  No decision here rests on a row
+ * that may still change: done, failed and cancelled are final but for the
+ * administrator's idem_forget and idem_purge, and the others are only left by
+ * an update.
+ *
+ * Why batches do not deadlock.  A transaction waits for another one only while
+ * it holds keys that sort before the one it waits for: idem_claim_batch claims
+ * in bytewise order, and does what needs a wait only after it has inserted
+ * everything before it.
+ *
+ * Portions Copyright (c) 2026, the idem authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "idem.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "catalog/objectaccess.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "funcapi.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/memutils.h"
+#include "utils/numeric.h"
+#include "utils/regproc.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+/* Columns of idem.claim, from 0. */
+typedef enum ClaimColumn
+{
+	CLAIM_SOURCE,
+	CLAIM_SEQ,
+	CLAIM_OWNER,
+	CLAIM_STATUS,
+	CLAIM_FENCE,
+	CLAIM_CLAIMED_AT,
+	CLAIM_COMPLETED_AT,
+	CLAIM_LEASE_UNTIL,
+	CLAIM_REQUEST,
+	CLAIM_RESPONSE,
+	CLAIM_COLUMNS
+} ClaimColumn;
+
+#define CLAIM_KEYS		2
+
+/* Column status, as stored; IDEM_EXPIRED is what running becomes with time. */
+typedef enum ClaimStatus
+{
+	CLAIM_DONE = 'd',
+	CLAIM_RUNNING = 'r',
+	CLAIM_EXPIRED = 'x',
+	CLAIM_OPEN = 'o',
+	CLAIM_FAILED = 'f',
+	CLAIM_CANCELLED = 'c'
+} ClaimStatus;
+
+/* Bytes of a request's digest that are kept. */
+#define DIGEST_LEN		16
+
+static IdemTable claim_table = {
+	.relname = "claim",
+	.keyname = "source, seq",
+	.nkeys = CLAIM_KEYS,
+	.natts = CLAIM_COLUMNS,
+	.atttypes = {TEXTOID, TEXTOID, REGROLEOID, CHAROID, INT8OID,
+		TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, BYTEAOID, JSONOID},
+	.find = IDEM_PLAN_CLAIM_FIND,
+	.insert = IDEM_PLAN_CLAIM_INSERT,
+	.lock = IDEM_PLAN_CLAIM_LOCK,
+	.update = IDEM_PLAN_CLAIM_UPDATE
+};
+
+/* One of the keys of a batch. */
+typedef struct BatchKey
+{
+	Datum		seq;
+	int			position;		/* in the input */
+	bool		claimed;
+} BatchKey;
+
+static bool take_key(IdemStore *store, const Datum *key, Datum request,
+					 ClaimStatus status, IdemRow *row);
+static bool settled(const Datum *key, const IdemRow *row, Datum request);
+static void new_row(const Datum *key, ClaimStatus status, Datum request,
+					Datum *values, bool *nulls);
+static void record_answer(IdemStore *store, const Datum *key, Datum response);
+static bool call_function(Oid function, bool as_jsonb, bool from_jsonb,
+						  Datum request, Datum *response);
+static void check_function(Oid function, bool *as_jsonb, bool *from_jsonb);
+static void claim_in_order(Datum source, BatchKey *keys, int n);
+static int	claim_free_run(IdemStore *store, Datum source, BatchKey *keys,
+						   int n);
+static int	compare_batch_keys(const void *a, const void *b);
+static void check_owner(const Datum *key, const IdemRow *row);
+static ClaimStatus row_status(const IdemRow *row);
+static const char *status_name(ClaimStatus status);
+static Datum request_digest(Jsonb *request);
+static bool same_bytes(Datum a, Datum b);
+static void get_key(FunctionCallInfo fcinfo, Datum *key);
+
+PG_FUNCTION_INFO_V1(idem_claim);
+PG_FUNCTION_INFO_V1(idem_claim_batch);
+PG_FUNCTION_INFO_V1(idem_respond);
+PG_FUNCTION_INFO_V1(idem_response);
+PG_FUNCTION_INFO_V1(idem_lookup);
+PG_FUNCTION_INFO_V1(idem_call);
+PG_FUNCTION_INFO_V1(idem_cancel);
+PG_FUNCTION_INFO_V1(idem_forget);
+PG_FUNCTION_INFO_V1(idem_purge);
+
+
+/*
+ * idem_claim(source, seq, request jsonb, wait boolean) -> boolean
+ *
+ * True: this transaction is the first and does the work.
+ */
+Datum
+idem_claim(PG_FUNCTION_ARGS)
+{
+	Datum		key[CLAIM_KEYS];
+	bool		wait;
+	IdemStore	store;
+	IdemRow		row;
+	bool		claimed;
+
+	get_key(fcinfo, key);
+	wait = idem_arg_bool(fcinfo, 3, "wait");
+
+	idem_store_open(&store, &claim_table, IDEM_WRITE, wait);
+	claimed = take_key(&store, key,
+					   PG_ARGISNULL(2) ? (Datum) 0 : request_digest(PG_GETARG_JSONB_P(2)),
+					   CLAIM_DONE, &row);
+	idem_store_close(&store);
+
+	PG_RETURN_BOOL(claimed);
+}
+
+/*
+ * idem_claim_batch(source, seqs text[]) -> setof (seq, claimed)
+ *
+ * One row for each element, in the order of the array.
+ */
+Datum
+idem_claim_batch(PG_FUNCTION_ARGS)
+{
+	Datum		source = PointerGetDatum(idem_arg_text(fcinfo, 0, "source",
+													   IDEM_SOURCE_MAX));
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	ArrayType  *array;
+	Datum	   *seqs;
+	bool	   *nulls;
+	BatchKey   *keys;
+	bool	   *claimed;
+	int			n;
+
+	idem_arg_not_null(fcinfo, 1, "seqs");
+	array = PG_GETARG_ARRAYTYPE_P(1);
+	if (ARR_NDIM(array) > 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"seqs\" must have one dimension"),
+				 errdetail("\"seqs\" has %d dimensions.", ARR_NDIM(array)),
+				 errhint("Pass an array such as ARRAY['1', '2'].")));
+	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &seqs, &nulls, &n);
+
+	keys = palloc_array(BatchKey, n);
+	for (int i = 0; i < n; i++)
+	{
+		if (nulls[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("argument \"seqs\" must not contain nulls"),
+					 errdetail("Element %d of \"seqs\" is null.", i + 1),
+					 errhint("Remove the nulls, for instance with array_remove(seqs, NULL).")));
+		idem_check_text(seqs[i], "seqs", IDEM_SEQ_MAX);
+		keys[i].seq = seqs[i];
+		keys[i].position = i;
+		keys[i].claimed = false;
+	}
+
+	claim_in_order(source, keys, n);
+
+	claimed = palloc_array(bool, n);
+	for (int i = 0; i < n; i++)
+		claimed[keys[i].position] = keys[i].claimed;
+
+	InitMaterializedSRF(fcinfo, 0);
+	for (int i = 0; i < n; i++)
+	{
+		Datum		values[2] = {seqs[i], BoolGetDatum(claimed[i])};
+		bool		isnull[2] = {false, false};
+
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, isnull);
+	}
+	return (Datum) 0;
+}
+
+/*
+ * idem_respond(source, seq, response json) -> boolean
+ *
+ * Records the answer of a claim, once.
+ */
+Datum
+idem_respond(PG_FUNCTION_ARGS)
+{
+	Datum		key[CLAIM_KEYS];
+	Datum		response;
+	IdemStore	store;
+	IdemRow		row;
+	bool		recorded = false;
+
+	get_key(fcinfo, key);
+	idem_arg_not_null(fcinfo, 2, "response");
+	response = PointerGetDatum(PG_GETARG_TEXT_PP(2));
+
+	idem_store_open(&store, &claim_table, IDEM_WRITE, true);
+	do
+	{
+		ClaimStatus status;
+
+		idem_store_find(&store, key, &row);
+		if (row.presence == IDEM_PRESENT)
+			check_owner(key, &row);
+		status = row.presence == IDEM_PRESENT ? row_status(&row) : CLAIM_OPEN;
+
+		if (status == CLAIM_OPEN)
+			ereport(ERROR,
+					(errcode(ERRCODE_IDEM_NOT_FOUND),
+					 errmsg("there is no such claim"),
+					 errdetail("Key %s is not claimed.",
+							   idem_store_key(&claim_table, key)),
+					 errhint("Call idem_claim first, in the transaction that does the work.")));
+		if (status == CLAIM_RUNNING || status == CLAIM_EXPIRED)
+			ereport(ERROR,
+					(errcode(ERRCODE_IDEM_IN_PROGRESS),
+					 errmsg("claim is in progress elsewhere"),
+					 errdetail("Key %s is %s, with fence %lld.",
+							   idem_store_key(&claim_table, key),
+							   status_name(status),
+							   (long long) DatumGetInt64(row.values[CLAIM_FENCE])),
+					 row.nulls[CLAIM_LEASE_UNTIL] ?
+					 errhint("The answer is what the function that idem_call runs returns.") :
+					 errhint("Only the holder of the attempt can complete it.")));
+
+		if (status == CLAIM_DONE && !row.nulls[CLAIM_RESPONSE] &&
+			same_bytes(row.values[CLAIM_RESPONSE], response))
+			break;
+		if (status != CLAIM_DONE || !row.nulls[CLAIM_RESPONSE] ||
+			DatumGetInt64(row.values[CLAIM_FENCE]) != 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_IDEM_STALE),
+					 errmsg("another answer is recorded"),
+					 errdetail("Key %s is %s, and its answer is not the one given.",
+							   idem_store_key(&claim_table, key),
+							   status_name(status)),
+					 errhint("Read the recorded answer with idem_response.")));
+
+		row.values[CLAIM_RESPONSE] = response;
+		row.nulls[CLAIM_RESPONSE] = false;
+		row.values[CLAIM_COMPLETED_AT] = TimestampTzGetDatum(GetCurrentTimestamp());
+		row.nulls[CLAIM_COMPLETED_AT] = false;
+		recorded = idem_store_update(&store, &row, row.values, row.nulls);
+	} while (!recorded);
+	idem_store_close(&store);
+
+	PG_RETURN_BOOL(recorded);
+}
+
+/*
+ * idem_response(source, seq) -> json
+ *
+ * The recorded answer; null if there is none.
+ */
+Datum
+idem_response(PG_FUNCTION_ARGS)
+{
+	Datum		key[CLAIM_KEYS];
+	IdemStore	store;
+	IdemRow		row;
+
+	get_key(fcinfo, key);
+	idem_store_open(&store, &claim_table, IDEM_READ, false);
+	idem_store_read(&store, key, &row);
+	idem_store_close(&store);
+
+	if (row.presence == IDEM_ABSENT)
+		PG_RETURN_NULL();
+	check_owner(key, &row);
+	if (row.nulls[CLAIM_RESPONSE])
+		PG_RETURN_NULL();
+	PG_RETURN_DATUM(PointerGetDatum(PG_DETOAST_DATUM(row.values[CLAIM_RESPONSE])));
+}
+
+/*
+ * idem_lookup(source, seq) -> (status, fence, response, claimed_at,
+ *							   completed_at, lease_until)
+ *
+ * All that is known of a key; all null if nothing is.
+ */
+Datum
+idem_lookup(PG_FUNCTION_ARGS)
+{
+	Datum		key[CLAIM_KEYS];
+	IdemStore	store;
+	IdemRow		row;
+	TupleDesc	desc;
+	Datum		values[6];
+	bool		nulls[6] = {true, true, true, true, true, true};
+
+	get_key(fcinfo, key);
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+
+	idem_store_open(&store, &claim_table, IDEM_READ, false);
+	idem_store_read(&store, key, &row);
+	idem_store_close(&store);
+
+	if (row.presence == IDEM_PRESENT)
+	{
+		ClaimStatus status;
+		const ClaimColumn columns[6] = {CLAIM_STATUS, CLAIM_FENCE, CLAIM_RESPONSE,
+		CLAIM_CLAIMED_AT, CLAIM_COMPLETED_AT, CLAIM_LEASE_UNTIL};
+
+		check_owner(key, &row);
+		status = row_status(&row);
+		for (int i = 0; i < 6; i++)
+		{
+			values[i] = row.values[columns[i]];
+			nulls[i] = row.nulls[columns[i]];
+		}
+		values[0] = CStringGetTextDatum(status_name(status));
+		if (!nulls[2])
+			values[2] = PointerGetDatum(PG_DETOAST_DATUM(values[2]));
+
+		/* a claim without an answer was complete when it was made */
+		if (status == CLAIM_DONE && nulls[4])
+		{
+			values[4] = values[3];
+			nulls[4] = nulls[3];
+		}
+	}
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc),
+													  values, nulls)));
+}
+
+/*
+ * idem_call(source, seq, function regproc, request json) -> json
+ *
+ * Claims, runs the function as the caller, records and returns its answer; for
+ * a duplicate returns the recorded answer.
+ */
+Datum
+idem_call(PG_FUNCTION_ARGS)
+{
+	Datum		key[CLAIM_KEYS];
+	Oid			function;
+	Datum		request;
+	Datum		jsonb;
+	Datum		response = (Datum) 0;
+	bool		as_jsonb;
+	bool		from_jsonb;
+	bool		answered;
+	IdemStore	store;
+	IdemRow		row;
+
+	get_key(fcinfo, key);
+	idem_arg_not_null(fcinfo, 2, "function");
+	idem_arg_not_null(fcinfo, 3, "request");
+	function = PG_GETARG_OID(2);
+	request = PG_GETARG_DATUM(3);
+	check_function(function, &as_jsonb, &from_jsonb);
+	jsonb = DirectFunctionCall1(jsonb_in,
+								CStringGetDatum(TextDatumGetCString(request)));
+
+	idem_store_open(&store, &claim_table, IDEM_WRITE, true);
+	if (take_key(&store, key, request_digest(DatumGetJsonbP(jsonb)),
+				 CLAIM_RUNNING, &row))
+	{
+		answered = call_function(function, as_jsonb, from_jsonb,
+								 as_jsonb ? jsonb : request, &response);
+		record_answer(&store, key, answered ? response : (Datum) 0);
+	}
+	else
+	{
+		switch (row_status(&row))
+		{
+			case CLAIM_CANCELLED:
+				ereport(ERROR,
+						(errcode(ERRCODE_IDEM_STALE),
+						 errmsg("claim is cancelled"),
+						 errdetail("Key %s was cancelled and will never run.",
+								   idem_store_key(&claim_table, key)),
+						 errhint("Use another key if the work is wanted after all.")));
+				break;
+			case CLAIM_RUNNING:
+				ereport(ERROR,
+						(errcode(ERRCODE_IDEM_IN_PROGRESS),
+						 errmsg("claim is in progress"),
+						 errdetail("Key %s is claimed by the call that is running in this transaction.",
+								   idem_store_key(&claim_table, key)),
+						 errhint("A function that idem_call runs must not call itself by the same key.")));
+				break;
+			default:
+				break;
+		}
+		answered = !row.nulls[CLAIM_RESPONSE];
+		if (answered)
+			response = PointerGetDatum(PG_DETOAST_DATUM(row.values[CLAIM_RESPONSE]));
+	}
+	idem_store_close(&store);
+
+	if (!answered)
+		PG_RETURN_NULL();
+	PG_RETURN_DATUM(response);
+}
+
+/*
+ * idem_cancel(source, seq) -> text
+ *
+ * Makes sure that a key will never run; answers its status after.
+ */
+Datum
+idem_cancel(PG_FUNCTION_ARGS)
+{
+	Datum		key[CLAIM_KEYS];
+	IdemStore	store;
+	IdemRow		row;
+	ClaimStatus status = CLAIM_CANCELLED;
+	bool		decided = false;
+
+	get_key(fcinfo, key);
+	idem_store_open(&store, &claim_table, IDEM_WRITE, true);
+	while (!decided)
+	{
+		idem_store_reserve(&store, key, 1);
+		idem_store_find(&store, key, &row);
+		if (row.presence == IDEM_ABSENT)
+		{
+			new_row(key, CLAIM_CANCELLED, (Datum) 0, row.values, row.nulls);
+			decided = idem_store_insert(&store, row.values, row.nulls);
+		}
+		idem_store_release(&store);
+
+		if (row.presence == IDEM_BUSY)
+			idem_store_wait(&store, key, &row);
+		if (row.presence != IDEM_PRESENT)
+			continue;
+
+		check_owner(key, &row);
+		status = row_status(&row);
+		if (status == CLAIM_RUNNING)
+			ereport(ERROR,
+					(errcode(ERRCODE_IDEM_IN_PROGRESS),
+					 errmsg("claim is in progress elsewhere"),
+					 errdetail("Key %s is running, with fence %lld.",
+							   idem_store_key(&claim_table, key),
+							   (long long) DatumGetInt64(row.values[CLAIM_FENCE])),
+					 errhint("Try again when its lease has run out.")));
+
+		decided = true;
+		if (status == CLAIM_OPEN || status == CLAIM_EXPIRED)
+		{
+			status = CLAIM_CANCELLED;
+			row.values[CLAIM_STATUS] = CharGetDatum(status);
+			row.values[CLAIM_COMPLETED_AT] = TimestampTzGetDatum(GetCurrentTimestamp());
+			row.nulls[CLAIM_COMPLETED_AT] = false;
+			row.nulls[CLAIM_LEASE_UNTIL] = true;
+			decided = idem_store_update(&store, &row, row.values, row.nulls);
+		}
+	}
+	idem_store_close(&store);
+
+	PG_RETURN_TEXT_P(cstring_to_text(status_name(status)));
+}
+
+/*
+ * idem_forget(source, seq) -> boolean
+ *
+ * Removes what is known of a key, whoever owns it: for administrators.
+ */
+Datum
+idem_forget(PG_FUNCTION_ARGS)
+{
+	Datum		values[CLAIM_KEYS + 1];
+	IdemStore	store;
+	IdemRow		row;
+	bool		forgotten;
+
+	get_key(fcinfo, values);
+	idem_store_open(&store, &claim_table, IDEM_WRITE, true);
+	values[CLAIM_KEYS] = TimestampTzGetDatum(GetCurrentTimestamp());
+	forgotten = idem_plan_execute(IDEM_PLAN_CLAIM_FORGET,
+								  store.heap->rd_rel->relowner, false, values,
+								  NULL, NULL, NULL, 0) > 0;
+	if (!forgotten)
+	{
+		idem_store_read(&store, values, &row);
+		if (row.presence == IDEM_PRESENT && row_status(&row) == CLAIM_RUNNING)
+			ereport(ERROR,
+					(errcode(ERRCODE_IDEM_IN_PROGRESS),
+					 errmsg("claim is in progress elsewhere"),
+					 errdetail("Key %s is running, with fence %lld.",
+							   idem_store_key(&claim_table, values),
+							   (long long) DatumGetInt64(row.values[CLAIM_FENCE])),
+					 errhint("Try again when its lease has run out.")));
+	}
+	idem_store_close(&store);
+
+	PG_RETURN_BOOL(forgotten);
+}
+
+/*
+ * CALL idem_purge(older_than interval, batch integer)
+ *
+ * Removes finished keys that are older, a commit for each window of batch
+ * keys, so that no lock and no snapshot is held for long.
+ */
+Datum
+idem_purge(PG_FUNCTION_ARGS)
+{
+	Interval   *older_than = idem_arg_interval(fcinfo, 0, "older_than");
+	MemoryContext caller = CurrentMemoryContext;
+	TimestampTz cutoff;
+	int32		batch;
+	Datum		values[5];
+	Datum		last[CLAIM_KEYS];
+	bool		nulls[CLAIM_KEYS];
+	uint64		purged = 0;
+	uint64		purged_in_window;
+	bool		more = true;
+
+	idem_arg_not_null(fcinfo, 1, "batch");
+	batch = PG_GETARG_INT32(1);
+	if (batch <= 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"batch\" must be positive"),
+				 errdetail("\"batch\" is %d.", batch),
+				 errhint("Pass a number of keys such as 10000.")));
+	if (fcinfo->context == NULL || !IsA(fcinfo->context, CallContext) ||
+		castNode(CallContext, fcinfo->context)->atomic)
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("purge cannot run inside a transaction block"),
+				 errdetail("It commits after each batch."),
+				 errhint("Run CALL idem_purge outside of BEGIN and of functions.")));
+
+	cutoff = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval,
+													 TimestampTzGetDatum(GetCurrentTimestamp()),
+													 IntervalPGetDatum(older_than)));
+	values[0] = values[1] = CStringGetTextDatum("");
+
+	if (SPI_connect_ext(SPI_OPT_NONATOMIC) != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect_ext failed");
+	while (more)
+	{
+		IdemStore	store;
+		Oid			owner;
+
+		idem_store_open(&store, &claim_table, IDEM_WRITE, true);
+		owner = store.heap->rd_rel->relowner;
+		MemoryContextSwitchTo(caller);
+
+		values[2] = Int32GetDatum(batch);
+		more = idem_plan_execute(IDEM_PLAN_CLAIM_WINDOW, owner, false, values,
+								 NULL, last, nulls, CLAIM_KEYS) > 0;
+		if (more)
+		{
+			values[2] = last[0];
+			values[3] = last[1];
+			values[4] = TimestampTzGetDatum(cutoff);
+			purged_in_window = idem_plan_execute(IDEM_PLAN_CLAIM_PURGE, owner,
+												 false, values, NULL, NULL,
+												 NULL, 0);
+			purged += purged_in_window;
+			values[0] = last[0];
+			values[1] = last[1];
+			if (purged_in_window > 0)
+				ereport(NOTICE,
+						(errmsg("purged %llu claims, %llu so far",
+								(unsigned long long) purged_in_window,
+								(unsigned long long) purged)));
+		}
+		idem_store_close(&store);
+		SPI_commit();
+		CHECK_FOR_INTERRUPTS();
+	}
+	SPI_finish();
+
+	PG_RETURN_VOID();
+}
+
+
+/*
+ * Takes a key for the caller if it is free.  False: it is taken, and row says
+ * by what; raises where that is a mistake or somebody else's business.
+ */
+static bool
+take_key(IdemStore *store, const Datum *key, Datum request,
+		 ClaimStatus status, IdemRow *row)
+{
+	for (;;)
+	{
+		Datum		kept;
+
+		idem_store_reserve(store, key, 1);
+		idem_store_find(store, key, row);
+		if (row->presence == IDEM_ABSENT)
+		{
+			bool		inserted;
+
+			new_row(key, status, request, row->values, row->nulls);
+			inserted = idem_store_insert(store, row->values, row->nulls);
+			idem_store_release(store);
+			if (inserted)
+				return true;
+			continue;
+		}
+		idem_store_release(store);
+
+		if (row->presence == IDEM_BUSY)
+		{
+			idem_store_wait(store, key, row);
+			continue;
+		}
+
+		if (settled(key, row, request))
+			return false;
+
+		/* given back by an attempt: ours now, with a fence nobody else has */
+		kept = row->nulls[CLAIM_REQUEST] ? request : row->values[CLAIM_REQUEST];
+		new_row(key, status, kept, row->values, row->nulls);
+		if (idem_store_update(store, row, row->values, row->nulls))
+			return true;
+	}
+}
+
+/*
+ * Judges a row that is there.  True: the key is taken for good, or by this
+ * very transaction.  False: it is open.  Raises for another role's key,
+ * another request, and an attempt that is not over.
+ */
+static bool
+settled(const Datum *key, const IdemRow *row, Datum request)
+{
+	ClaimStatus status;
+
+	check_owner(key, row);
+	if (request != (Datum) 0 && !row->nulls[CLAIM_REQUEST] &&
+		!same_bytes(request, row->values[CLAIM_REQUEST]))
+		ereport(ERROR,
+				(errcode(ERRCODE_IDEM_OTHER_REQUEST),
+				 errmsg("key was used for another request"),
+				 errdetail("Key %s was recorded with a request that differs from the one given.",
+						   idem_store_key(&claim_table, key)),
+				 errhint("Use a new key for a new request; a retry sends the same one.")));
+
+	status = row_status(row);
+	if (status == CLAIM_OPEN)
+		return false;
+
+	/* no lease: idem_call is at work further up in our own transaction */
+	if ((status == CLAIM_RUNNING || status == CLAIM_EXPIRED) &&
+		!row->nulls[CLAIM_LEASE_UNTIL])
+		ereport(ERROR,
+				(errcode(ERRCODE_IDEM_IN_PROGRESS),
+				 errmsg("claim is in progress elsewhere"),
+				 errdetail("Key %s is %s, with fence %lld.",
+						   idem_store_key(&claim_table, key),
+						   status_name(status),
+						   (long long) DatumGetInt64(row->values[CLAIM_FENCE])),
+				 status == CLAIM_RUNNING ?
+				 errhint("Try again when its lease has run out.") :
+				 errhint("Find out what became of it, then take it over with idem_begin or cancel it.")));
+	return true;
+}
+
+/* A row for a key as it is taken, or cancelled before anybody took it. */
+static void
+new_row(const Datum *key, ClaimStatus status, Datum request,
+		Datum *values, bool *nulls)
+{
+	Datum		now = TimestampTzGetDatum(GetCurrentTimestamp());
+
+	for (int i = 0; i < CLAIM_COLUMNS; i++)
+		nulls[i] = true;
+
+	values[CLAIM_SOURCE] = key[CLAIM_SOURCE];
+	values[CLAIM_SEQ] = key[CLAIM_SEQ];
+	values[CLAIM_OWNER] = ObjectIdGetDatum(GetUserId());
+	values[CLAIM_STATUS] = CharGetDatum(status);
+	values[CLAIM_FENCE] = Int64GetDatum(0);
+	for (int i = 0; i <= CLAIM_FENCE; i++)
+		nulls[i] = false;
+
+	if (status == CLAIM_CANCELLED)
+	{
+		values[CLAIM_COMPLETED_AT] = now;
+		nulls[CLAIM_COMPLETED_AT] = false;
+	}
+	else
+	{
+		values[CLAIM_CLAIMED_AT] = now;
+		nulls[CLAIM_CLAIMED_AT] = false;
+	}
+	if (request != (Datum) 0)
+	{
+		values[CLAIM_REQUEST] = request;
+		nulls[CLAIM_REQUEST] = false;
+	}
+}
+
+/* Ends what idem_call began: the key is done, with its answer if there is one. */
+static void
+record_answer(IdemStore *store, const Datum *key, Datum response)
+{
+	IdemRow		row;
+
+	do
+	{
+		idem_store_find(store, key, &row);
+		if (row.presence != IDEM_PRESENT || row_status(&row) != CLAIM_RUNNING)
+			elog(ERROR, "claim %s is lost", idem_store_key(&claim_table, key));
+
+		row.values[CLAIM_STATUS] = CharGetDatum(CLAIM_DONE);
+		row.values[CLAIM_COMPLETED_AT] = TimestampTzGetDatum(GetCurrentTimestamp());
+		row.nulls[CLAIM_COMPLETED_AT] = false;
+		row.values[CLAIM_RESPONSE] = response;
+		row.nulls[CLAIM_RESPONSE] = response == (Datum) 0;
+	} while (!idem_store_update(store, &row, row.values, row.nulls));
+}
+
+/* Runs the function of idem_call.  False: its answer is null. */
+static bool
+call_function(Oid function, bool as_jsonb, bool from_jsonb, Datum request,
+			  Datum *response)
+{
+	LOCAL_FCINFO(fcinfo, 1);
+	FmgrInfo	finfo;
+	PgStat_FunctionCallUsage usage;
+	Datum		result;
+
+	fmgr_info(function, &finfo);
+	InitFunctionCallInfoData(*fcinfo, &finfo, 1, InvalidOid, NULL, NULL);
+	fcinfo->args[0].value = request;
+	fcinfo->args[0].isnull = false;
+
+	InvokeFunctionExecuteHook(function);
+	pgstat_init_function_usage(fcinfo, &usage);
+	result = FunctionCallInvoke(fcinfo);
+	pgstat_end_function_usage(&usage, true);
+
+	if (fcinfo->isnull)
+		return false;
+	if (from_jsonb)
+		result = CStringGetTextDatum(DatumGetCString(DirectFunctionCall1(jsonb_out,
+																		 result)));
+	*response = result;
+	return true;
+}
+
+/* Refuses what idem_call cannot run, and says how it passes its values. */
+static void
+check_function(Oid function, bool *as_jsonb, bool *from_jsonb)
+{
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	Form_pg_proc proc;
+	char	   *name;
+
+	if (!HeapTupleIsValid(tuple))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_FUNCTION),
+				 errmsg("function with OID %u does not exist", function),
+				 errdetail("No function has the OID %u.", function),
+				 errhint("Pass the name of a function that takes and returns json or jsonb.")));
+	proc = (Form_pg_proc) GETSTRUCT(tuple);
+	name = format_procedure(function);
+
+	if (proc->prokind != PROKIND_FUNCTION || proc->proretset)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("%s is not a plain function", name),
+				 errdetail("Procedures, aggregates, window functions and functions that return sets cannot be called so."),
+				 errhint("Pass a function that takes and returns json or jsonb.")));
+	if (proc->pronargs != 1 ||
+		(proc->proargtypes.values[0] != JSONOID &&
+		 proc->proargtypes.values[0] != JSONBOID) ||
+		(proc->prorettype != JSONOID && proc->prorettype != JSONBOID))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("%s has the wrong signature", name),
+				 errdetail("It takes %d arguments and returns %s.",
+						   proc->pronargs, format_type_be(proc->prorettype)),
+				 errhint("Pass a function that takes one json or jsonb and returns json or jsonb.")));
+	if (object_aclcheck(ProcedureRelationId, function, GetUserId(),
+						ACL_EXECUTE) != ACLCHECK_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for function %s", name),
+				 errdetail("Role \"%s\" may not execute it.",
+						   GetUserNameFromId(GetUserId(), false)),
+				 errhint("Run GRANT EXECUTE ON FUNCTION %s TO \"%s\".", name,
+						 GetUserNameFromId(GetUserId(), false))));
+
+	*as_jsonb = proc->proargtypes.values[0] == JSONBOID;
+	*from_jsonb = proc->prorettype == JSONBOID;
+	ReleaseSysCache(tuple);
+}
+
+/* Claims the keys of a batch; leaves them sorted. */
+static void
+claim_in_order(Datum source, BatchKey *keys, int n)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	MemoryContext work;
+	IdemStore	store;
+	int			unique = 0;
+	int			done = 0;
+
+	/* the first of equals stands before the others, and is claimed for them */
+	qsort(keys, n, sizeof(BatchKey), compare_batch_keys);
+	for (int i = 0; i < n; i++)
+	{
+		if (unique == 0 || !same_bytes(keys[unique - 1].seq, keys[i].seq))
+		{
+			BatchKey	first = keys[i];
+
+			keys[i] = keys[unique];
+			keys[unique++] = first;
+		}
+	}
+
+	work = AllocSetContextCreate(caller, "idem batch", ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(work);
+
+	idem_store_open(&store, &claim_table, IDEM_WRITE, true);
+	while (done < unique)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (idem_store_is_direct(&store))
+			done += claim_free_run(&store, source, keys + done, unique - done);
+		if (done < unique)
+		{
+			Datum		key[CLAIM_KEYS] = {source, keys[done].seq};
+			IdemRow		row;
+
+			keys[done].claimed = take_key(&store, key, (Datum) 0, CLAIM_DONE,
+										  &row);
+			done++;
+		}
+		MemoryContextReset(work);
+	}
+	idem_store_close(&store);
+
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(work);
+}
+
+/*
+ * Claims as many keys, from the first on, as can be decided at once without
+ * waiting for anybody; answers how many.
+ */
+static int
+claim_free_run(IdemStore *store, Datum source, BatchKey *keys, int n)
+{
+	Datum		reserve[IDEM_RESERVE_MAX * CLAIM_KEYS];
+	Datum	   *values[IDEM_RESERVE_MAX];
+	bool	   *nulls[IDEM_RESERVE_MAX];
+	bool		inserted[IDEM_RESERVE_MAX];
+	int			absent[IDEM_RESERVE_MAX];
+	int			nabsent = 0;
+	int			run;
+
+	n = Min(n, IDEM_RESERVE_MAX);
+	for (int i = 0; i < n; i++)
+	{
+		reserve[i * CLAIM_KEYS] = source;
+		reserve[i * CLAIM_KEYS + 1] = keys[i].seq;
+	}
+
+	idem_store_reserve(store, reserve, n);
+	for (run = 0; run < n; run++)
+	{
+		Datum	   *key = &reserve[run * CLAIM_KEYS];
+		IdemRow		row;
+
+		idem_store_find(store, key, &row);
+		if (row.presence == IDEM_ABSENT)
+		{
+			values[nabsent] = palloc_array(Datum, CLAIM_COLUMNS);
+			nulls[nabsent] = palloc_array(bool, CLAIM_COLUMNS);
+			new_row(key, CLAIM_DONE, (Datum) 0, values[nabsent], nulls[nabsent]);
+			absent[nabsent++] = run;
+		}
+		else if (row.presence == IDEM_BUSY || !settled(key, &row, (Datum) 0))
+			break;
+	}
+	if (nabsent > 0)
+		idem_store_insert_many(store, values, nulls, nabsent, inserted);
+	idem_store_release(store);
+
+	/* somebody inserted without reserving: begin again from that key */
+	for (int i = 0; i < nabsent; i++)
+	{
+		if (!inserted[i])
+			return absent[i];
+		keys[absent[i]].claimed = true;
+	}
+	return run;
+}
+
+/* qsort comparator: bytewise, then as they were given. */
+static int
+compare_batch_keys(const void *a, const void *b)
+{
+	const BatchKey *ka = a;
+	const BatchKey *kb = b;
+	struct varlena *va = (struct varlena *) DatumGetPointer(ka->seq);
+	struct varlena *vb = (struct varlena *) DatumGetPointer(kb->seq);
+	int			la = VARSIZE_ANY_EXHDR(va);
+	int			lb = VARSIZE_ANY_EXHDR(vb);
+	int			result = memcmp(VARDATA_ANY(va), VARDATA_ANY(vb), Min(la, lb));
+
+	if (result == 0)
+		result = la - lb;
+	if (result == 0)
+		result = ka->position - kb->position;
+	return result;
+}
+
+/* What one role recorded is not for another, unless a member of the first. */
+static void
+check_owner(const Datum *key, const IdemRow *row)
+{
+	Oid			owner = DatumGetObjectId(row->values[CLAIM_OWNER]);
+
+	if (owner == GetUserId() || is_member_of_role(GetUserId(), owner))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("permission denied for claim"),
+			 errdetail("Key %s belongs to a role of which \"%s\" is not a member.",
+					   idem_store_key(&claim_table, key),
+					   GetUserNameFromId(GetUserId(), false)),
+			 errhint("Use a source of your own, or become a member of the role that uses this one.")));
+}
+
+/* The status of a row at this moment. */
+static ClaimStatus
+row_status(const IdemRow *row)
+{
+	ClaimStatus status = DatumGetChar(row->values[CLAIM_STATUS]);
+
+	if (status == CLAIM_RUNNING && !row->nulls[CLAIM_LEASE_UNTIL] &&
+		DatumGetTimestampTz(row->values[CLAIM_LEASE_UNTIL]) <= GetCurrentTimestamp())
+		return CLAIM_EXPIRED;
+	return status;
+}
+
+/* The status as the API names it. */
+static const char *
+status_name(ClaimStatus status)
+{
+	switch (status)
+	{
+		case CLAIM_DONE:
+			return "done";
+		case CLAIM_RUNNING:
+			return "running";
+		case CLAIM_EXPIRED:
+			return "expired";
+		case CLAIM_OPEN:
+			return "open";
+		case CLAIM_FAILED:
+			return "failed";
+		case CLAIM_CANCELLED:
+			return "cancelled";
+	}
+	elog(ERROR, "unknown status %d", (int) status);
+	return NULL;				/* keep the compiler quiet */
+}
+
+/*
+ * A digest that is equal for equal jsonb values: jsonb has sorted the keys
+ * already, and numbers are taken without the zeros that do not change them.
+ * Every piece is preceded by its kind and length, so that no two values read
+ * alike.
+ */
+static Datum
+request_digest(Jsonb *request)
+{
+	JsonbIterator *it = JsonbIteratorInit(&request->root);
+	JsonbIteratorToken token;
+	JsonbValue	value;
+	StringInfoData buf;
+	bytea	   *sha256;
+	bytea	   *digest;
+
+	initStringInfo(&buf);
+	enlargeStringInfo(&buf, VARHDRSZ);
+	buf.len = VARHDRSZ;
+	while ((token = JsonbIteratorNext(&it, &value, false)) != WJB_DONE)
+	{
+		const char *bytes = NULL;
+		int			len = 0;
+
+		appendStringInfoChar(&buf, (char) token);
+		if (token == WJB_BEGIN_ARRAY)
+			appendStringInfoChar(&buf, value.val.array.rawScalar ? 's' : 'a');
+		if (token != WJB_KEY && token != WJB_VALUE && token != WJB_ELEM)
+			continue;
+
+		appendStringInfoChar(&buf, (char) value.type);
+		switch (value.type)
+		{
+			case jbvString:
+				bytes = value.val.string.val;
+				len = value.val.string.len;
+				break;
+			case jbvNumeric:
+				bytes = numeric_normalize(value.val.numeric);
+				len = strlen(bytes);
+				break;
+			case jbvBool:
+				bytes = value.val.boolean ? "t" : "f";
+				len = 1;
+				break;
+			default:
+				break;
+		}
+		appendBinaryStringInfo(&buf, (char *) &len, sizeof(len));
+		if (len > 0)
+			appendBinaryStringInfo(&buf, bytes, len);
+	}
+	SET_VARSIZE(buf.data, buf.len);
+	sha256 = DatumGetByteaPP(DirectFunctionCall1(sha256_bytea,
+												 PointerGetDatum(buf.data)));
+
+	digest = palloc(VARHDRSZ + DIGEST_LEN);
+	SET_VARSIZE(digest, VARHDRSZ + DIGEST_LEN);
+	memcpy(VARDATA(digest), VARDATA_ANY(sha256), DIGEST_LEN);
+	return PointerGetDatum(digest);
+}
+
+/* Are two varlena values the same, byte for byte? */
+static bool
+same_bytes(Datum a, Datum b)
+{
+	struct varlena *va = PG_DETOAST_DATUM_PACKED(a);
+	struct varlena *vb = PG_DETOAST_DATUM_PACKED(b);
+	Size		len = VARSIZE_ANY_EXHDR(va);
+
+	return len == VARSIZE_ANY_EXHDR(vb) &&
+		memcmp(VARDATA_ANY(va), VARDATA_ANY(vb), len) == 0;
+}
+
+/* The key given: arguments source and seq. */
+static void
+get_key(FunctionCallInfo fcinfo, Datum *key)
+{
+	key[CLAIM_SOURCE] = PointerGetDatum(idem_arg_text(fcinfo, 0, "source",
+													  IDEM_SOURCE_MAX));
+	key[CLAIM_SEQ] = PointerGetDatum(idem_arg_text(fcinfo, 1, "seq",
+												   IDEM_SEQ_MAX));
+}

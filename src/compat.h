@@ -1,0 +1,69 @@
+/*-------------------------------------------------------------------------
+ *
+ * compat.h
+ *	  Every difference between the supported server versions, 15 to 19.
+ *
+ * The rest of the project is written once, for the newest interface that all
+ * of them can be brought to; no other file may test PG_VERSION_NUM.
+ *
+ * Portions Copyright (c) 2026, the idem authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef IDEM_COMPAT_H
+#define IDEM_COMPAT_H
+
+#include "access/heapam.h"
+#include "access/tableam.h"
+#include "catalog/pg_proc.h"
+#include "utils/acl.h"
+
+#if PG_VERSION_NUM < 150000
+#error "idem needs PostgreSQL 15 or later"
+#endif
+
+/* 16 moved the varlena macros out of postgres.h */
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
+/* 16 replaced the privilege test of each catalog by one for all of them */
+#if PG_VERSION_NUM < 160000
+#define object_aclcheck(classid, objectid, roleid, mode) \
+	(AssertMacro((classid) == ProcedureRelationId), \
+	 pg_proc_aclcheck(objectid, roleid, mode))
+#endif
+
+/*
+ * heap_update(), answering in needs_index whether the new version needs index
+ * entries of its own.  16 added the output argument; before, the tuple told.
+ * 19 turned the flag for waiting into a set of options.
+ */
+static inline TM_Result
+idem_heap_update(Relation relation, ItemPointer otid, HeapTuple newtup,
+				 CommandId cid, TM_FailureData *tmfd, bool *needs_index)
+{
+	LockTupleMode lockmode;
+	TM_Result	result;
+
+#if PG_VERSION_NUM >= 160000
+	TU_UpdateIndexes update_indexes;
+
+#if PG_VERSION_NUM >= 190000
+	result = heap_update(relation, otid, newtup, cid, 0, InvalidSnapshot,
+						 false, tmfd, &lockmode, &update_indexes);
+#else
+	result = heap_update(relation, otid, newtup, cid, InvalidSnapshot,
+						 false, tmfd, &lockmode, &update_indexes);
+#endif
+	*needs_index = (result == TM_Ok && update_indexes != TU_None);
+#else
+	result = heap_update(relation, otid, newtup, cid, InvalidSnapshot,
+						 false, tmfd, &lockmode);
+	*needs_index = (result == TM_Ok && !HeapTupleIsHeapOnly(newtup));
+#endif
+
+	return result;
+}
+
+#endif							/* IDEM_COMPAT_H */

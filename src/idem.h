@@ -1,0 +1,158 @@
+/*-------------------------------------------------------------------------
+ *
+ * idem.h
+ *	  The one internal header: error codes, limits, and what each file offers
+ *	  to the others.
+ *
+ * Portions Copyright (c) 2026, the idem authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef IDEM_H
+#define IDEM_H
+
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "storage/itemptr.h"
+#include "storage/lock.h"
+#include "utils/relcache.h"
+
+#include "compat.h"
+
+/*
+ * Our own error class.  The last three characters are the HTTP status that
+ * fits, so that a gateway needs no table.
+ */
+#define ERRCODE_IDEM_NOT_FOUND			MAKE_SQLSTATE('I','D','4','0','4')
+#define ERRCODE_IDEM_IN_PROGRESS		MAKE_SQLSTATE('I','D','4','0','9')
+#define ERRCODE_IDEM_STALE				MAKE_SQLSTATE('I','D','4','1','2')
+#define ERRCODE_IDEM_OTHER_REQUEST		MAKE_SQLSTATE('I','D','4','2','2')
+
+/*
+ * Limits in bytes.  Together they keep every index entry of ours below a
+ * third of a page (2704 bytes), whatever the text: an unbounded key would be
+ * refused or not depending on how well it compresses.
+ */
+#define IDEM_SOURCE_MAX		255
+#define IDEM_SEQ_MAX		1024
+
+/* arg.c: what an argument of the API may be */
+extern text *idem_arg_text(FunctionCallInfo fcinfo, int argno,
+						   const char *name, int maxlen);
+extern void idem_arg_not_null(FunctionCallInfo fcinfo, int argno,
+							  const char *name);
+extern void idem_check_text(Datum value, const char *name, int maxlen);
+extern bool idem_arg_bool(FunctionCallInfo fcinfo, int argno, const char *name);
+extern Interval *idem_arg_interval(FunctionCallInfo fcinfo, int argno,
+								   const char *name);
+
+/* plan.c: every SQL text that C runs */
+typedef enum IdemPlan
+{
+	IDEM_PLAN_CLAIM_FIND,
+	IDEM_PLAN_CLAIM_INSERT,
+	IDEM_PLAN_CLAIM_LOCK,
+	IDEM_PLAN_CLAIM_UPDATE,
+	IDEM_PLAN_CLAIM_FORGET,
+	IDEM_PLAN_CLAIM_WINDOW,
+	IDEM_PLAN_CLAIM_PURGE
+} IdemPlan;
+
+#define IDEM_PLANS			(IDEM_PLAN_CLAIM_PURGE + 1)
+
+extern uint64 idem_plan_execute(IdemPlan plan, Oid owner, bool read_only,
+								const Datum *values, const bool *nulls,
+								Datum *result, bool *resultnull,
+								int nresult);
+
+/* store.c: idem's own hot tables, directly or through SQL */
+#define IDEM_MAX_KEYS		2
+#define IDEM_MAX_ATTS		10
+#define IDEM_RESERVE_MAX	128
+
+/*
+ * A table of ours, as the script makes it.  Its primary key is its first
+ * nkeys columns, all text COLLATE "C".  The last three members belong to
+ * store.c, which fills them anew after an invalidation.
+ */
+typedef struct IdemTable
+{
+	const char *relname;		/* in schema idem */
+	const char *keyname;		/* of the key's columns, for messages */
+	int			nkeys;
+	int			natts;
+	Oid			atttypes[IDEM_MAX_ATTS];
+	IdemPlan	find;			/* key -> all columns */
+	IdemPlan	insert;			/* all columns, ON CONFLICT DO NOTHING */
+	IdemPlan	lock;			/* key -> FOR NO KEY UPDATE */
+	IdemPlan	update;			/* all columns, by key */
+
+	Oid			relid;			/* InvalidOid: look it up */
+	enum
+	{
+		IDEM_ROUTE_UNKNOWN,
+		IDEM_ROUTE_FILLING,
+		IDEM_ROUTE_KNOWN
+	}			route;
+	Oid			index;			/* InvalidOid: not as made, go through SQL */
+} IdemTable;
+
+/* A table in use, from idem_store_open to idem_store_close. */
+typedef struct IdemStore
+{
+	IdemTable  *table;
+	Relation	heap;
+	Relation	index;			/* NULL: through SQL */
+	bool		wait;			/* may wait for another transaction */
+	bool		row_locked;		/* through SQL: the row found is locked */
+	int			refused;		/* inserts that did nothing, in a row */
+	int			nreserved;
+	LOCKTAG		reserved[IDEM_RESERVE_MAX];
+} IdemStore;
+
+/* What is known of a key. */
+typedef enum IdemPresence
+{
+	IDEM_ABSENT,				/* nobody has it */
+	IDEM_PRESENT,				/* the row is in IdemRow */
+	IDEM_BUSY					/* an open transaction is inserting it */
+} IdemPresence;
+
+typedef struct IdemRow
+{
+	IdemPresence presence;
+	TransactionId rival;		/* IDEM_BUSY: whom to wait for */
+	uint32		token;			/* IDEM_BUSY: its speculative insertion, or 0 */
+	bool		changing;		/* IDEM_PRESENT: an open transaction has
+								 * changed or deleted it */
+	ItemPointerData tid;
+	Datum		values[IDEM_MAX_ATTS];
+	bool		nulls[IDEM_MAX_ATTS];
+} IdemRow;
+
+typedef enum IdemAccess
+{
+	IDEM_READ,					/* reads only: allowed on a standby */
+	IDEM_WRITE
+} IdemAccess;
+
+extern void idem_store_init(void);
+extern void idem_store_open(IdemStore *store, IdemTable *table,
+							IdemAccess access, bool wait);
+extern void idem_store_close(IdemStore *store);
+extern bool idem_store_is_direct(const IdemStore *store);
+extern void idem_store_read(IdemStore *store, const Datum *key, IdemRow *row);
+extern void idem_store_reserve(IdemStore *store, const Datum *keys, int n);
+extern void idem_store_release(IdemStore *store);
+extern void idem_store_find(IdemStore *store, const Datum *key, IdemRow *row);
+extern void idem_store_wait(IdemStore *store, const Datum *key, IdemRow *row);
+extern bool idem_store_insert(IdemStore *store, const Datum *values,
+							  const bool *nulls);
+extern void idem_store_insert_many(IdemStore *store, Datum **values,
+								   bool **nulls, int n, bool *inserted);
+extern bool idem_store_update(IdemStore *store, IdemRow *row,
+							  const Datum *values, const bool *nulls);
+extern char *idem_store_key(const IdemTable *table, const Datum *key);
+
+#endif							/* IDEM_H */

@@ -1,0 +1,844 @@
+/*-------------------------------------------------------------------------
+ *
+ * store.c
+ *	  idem's own hot tables: probe, insert and update by primary key, directly
+ *	  or through SQL.
+ *
+ * Two routes.  When a table is exactly as our script made it, rows are read
+ * through its index and written by the heap and btree functions that the
+ * executor would end in; that costs half of what SQL does.  When it is not
+ * (a trigger, row security, a rule, a child table, a partition, another
+ * access method, a further index, another column), everything goes through
+ * the kept plans of plan.c.  A distributed engine puts a trigger on a table
+ * it has distributed, and a direct insert would then land in the empty shell
+ * that it leaves behind; a second index that the direct route does not know
+ * would miss the row.  So the guard is about being right, and what it cannot
+ * vouch for is slow, never wrong.  idem.force_sql sends everything through
+ * SQL, so that one test suite can hold both routes to the same answers.
+ *
+ * Concurrency, direct route.
+ *
+ * 1. Whoever may insert a key first reserves it: a heavyweight lock on a hash
+ *	  of the key, held over probe, heap insert and index insert, and never
+ *	  while waiting for a transaction.  Two sessions that would insert the same
+ *	  key therefore do so one after the other, and the second one's probe sees
+ *	  the first one's row, committed or not.  Other keys with the same hash
+ *	  only wait for those few microseconds.  (The executor's way, speculative
+ *	  insertion, takes a lock of the same kind and then writes a WAL record
+ *	  more to confirm.)
+ * 2. The probe uses a dirty snapshot: it sees what is committed now, whatever
+ *	  the transaction's snapshot says, and rows that open transactions insert,
+ *	  change or delete.  A row being inserted is answered as IDEM_BUSY: the
+ *	  caller waits for that transaction and probes again, so a rolled-back
+ *	  claim, also one rolled back to a savepoint, frees the key at once.  A row
+ *	  being changed or deleted is answered as it was committed, which is also
+ *	  what SQL would see.
+ * 3. The unique index has the last word.  It is asked not to raise
+ *	  (UNIQUE_CHECK_PARTIAL); if it finds the key after all, because somebody
+ *	  inserted without reserving (SQL does), our row is deleted again and the
+ *	  caller probes anew.
+ * 4. Under serializable the probe begins with the transaction's snapshot.
+ *	  That takes the predicate locks, on the gap too when nothing is found, so
+ *	  that the server's conflict detection knows what we read; and a row that
+ *	  only the dirty probe sees is 40001, for the answer would depend on a
+ *	  transaction that ours must not have seen.
+ * 5. An update names the row version it judged.  If another transaction has
+ *	  changed it since, nothing is written and the caller looks again; if one
+ *	  is changing it now, we first wait for it to end and then let the caller
+ *	  look again, so that whatever the clock decides is decided after the wait.
+ *
+ * Through SQL the same holds by other means: ON CONFLICT DO NOTHING waits for
+ * the rival, FOR NO KEY UPDATE keeps the judged row from changing.  Row
+ * versions and locks of both routes are the server's own, so sessions on
+ * different routes exclude each other.
+ *
+ * Nothing but OIDs and the guard's verdict is kept between calls.
+ *
+ * Portions Copyright (c) 2026, the idem authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "idem.h"
+
+#include "access/genam.h"
+#include "access/stratnum.h"
+#include "access/transam.h"
+#include "access/xact.h"
+#include "catalog/index.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_type.h"
+#include "common/hashfn.h"
+#include "executor/tuptable.h"
+#include "miscadmin.h"
+#include "nodes/execnodes.h"
+#include "storage/bufmgr.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/guc.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+/*
+ * Reservations are advisory locks of a class of their own, which the SQL
+ * functions for advisory locks (classes 1 and 2) can neither take nor see.
+ */
+#define RESERVATION_CLASS	0x1DE
+
+/* How often an insert may do nothing although no row is to be found. */
+#define MAX_REFUSED			100
+
+static bool force_sql = false;
+
+/* Tables that this session has used, for the invalidation callback. */
+#define MAX_TABLES			8
+static IdemTable *tables_used[MAX_TABLES];
+static int	ntables_used = 0;
+
+static void invalidate(Datum arg, Oid relid);
+static void check_writable(void);
+static void use_table(IdemTable *table);
+static void find_table(IdemTable *table);
+static Oid	index_as_made(const IdemTable *table, Relation heap);
+static bool is_key_index(const IdemTable *table, Relation index);
+static bool scan(IdemStore *store, const Datum *key, Snapshot snapshot,
+				 IdemRow *row);
+static void keep_row(IdemStore *store, HeapTuple tuple, IdemRow *row);
+static void sql_find(IdemStore *store, const Datum *key, bool read_only,
+					 IdemRow *row);
+static uint64 sql_write(IdemStore *store, IdemPlan plan, const Datum *values,
+						const bool *nulls);
+static bool sql_update(IdemStore *store, const Datum *values,
+					   const bool *nulls);
+static bool add_index_entry(IdemStore *store, const Datum *values,
+							ItemPointer tid, IndexUniqueCheck check);
+static void key_tag(const IdemStore *store, const Datum *key, LOCKTAG *tag);
+static int	compare_tags(const void *a, const void *b);
+static void describe_wait(void *arg);
+static void busy_error(const IdemTable *table, const Datum *key);
+static void serialization_error(const IdemTable *table, const Datum *key);
+
+
+/* Registers the setting and, before any table is looked up, the callback. */
+void
+idem_store_init(void)
+{
+	DefineCustomBoolVariable("idem.force_sql",
+							 "Reaches idem's tables through SQL only.",
+							 "By default idem reads and writes its own tables directly as long "
+							 "as they are as its script made them. The answers are the same.",
+							 &force_sql,
+							 false,
+							 PGC_USERSET,
+							 0,
+							 NULL, NULL, NULL);
+	CacheRegisterRelcacheCallback(invalidate, (Datum) 0);
+}
+
+/*
+ * Opens a table and chooses the route.  For IDEM_WRITE the lock is kept to the
+ * end of the transaction, as by any writing statement.  With wait off, a call
+ * that would have to wait for another transaction raises ID409 instead.
+ */
+void
+idem_store_open(IdemStore *store, IdemTable *table, IdemAccess access,
+				bool wait)
+{
+	LOCKMODE	lockmode = access == IDEM_READ ? AccessShareLock : RowExclusiveLock;
+
+	if (access == IDEM_WRITE)
+		check_writable();
+
+	store->table = table;
+	store->wait = wait;
+	store->row_locked = false;
+	store->refused = 0;
+	store->nreserved = 0;
+
+	use_table(table);
+	for (;;)
+	{
+		if (!OidIsValid(table->relid))
+			find_table(table);
+		store->heap = try_table_open(table->relid, lockmode);
+		store->index = NULL;
+
+		/*
+		 * Every lock that is taken here shows us what others did to the table
+		 * before; if that was anything, what we know of it is of no use, not
+		 * even that the name is its own.
+		 */
+		if (store->heap != NULL)
+		{
+			if (table->route == IDEM_ROUTE_UNKNOWN && OidIsValid(table->relid))
+			{
+				table->route = IDEM_ROUTE_FILLING;
+				table->index = index_as_made(table, store->heap);
+				if (table->route == IDEM_ROUTE_FILLING)
+					table->route = IDEM_ROUTE_KNOWN;
+			}
+			if (table->route == IDEM_ROUTE_KNOWN &&
+				OidIsValid(table->index) && !force_sql)
+				store->index = index_open(table->index, lockmode);
+			if (table->route == IDEM_ROUTE_KNOWN)
+				return;
+
+			if (store->index != NULL)
+				index_close(store->index, NoLock);
+			table_close(store->heap, NoLock);
+		}
+		table->relid = InvalidOid;
+	}
+}
+
+/* Closes what idem_store_open opened; the locks stay. */
+void
+idem_store_close(IdemStore *store)
+{
+	idem_store_release(store);
+	if (store->index != NULL)
+		index_close(store->index, NoLock);
+	table_close(store->heap, NoLock);
+}
+
+/* Is the table reached directly? */
+bool
+idem_store_is_direct(const IdemStore *store)
+{
+	return store->index != NULL;
+}
+
+/*
+ * What is committed, or our own, for a key: a pure read, which waits for
+ * nobody and works on a standby.  Answers IDEM_ABSENT or IDEM_PRESENT.
+ */
+void
+idem_store_read(IdemStore *store, const Datum *key, IdemRow *row)
+{
+	Snapshot	snapshot;
+
+	row->presence = IDEM_ABSENT;
+	if (store->index == NULL)
+	{
+		sql_find(store, key, true, row);
+		return;
+	}
+
+	snapshot = RegisterSnapshot(IsolationIsSerializable() ?
+								GetTransactionSnapshot() : GetLatestSnapshot());
+	scan(store, key, snapshot, row);
+	UnregisterSnapshot(snapshot);
+}
+
+/*
+ * Reserves n keys, at most IDEM_RESERVE_MAX, until idem_store_release: what
+ * idem_store_find finds absent then stays absent for everybody who reserves.
+ * The locks are taken in the order of their tags, so reservations of several
+ * keys never wait for each other in a circle.
+ */
+void
+idem_store_reserve(IdemStore *store, const Datum *keys, int n)
+{
+	Assert(store->nreserved == 0 && n <= IDEM_RESERVE_MAX);
+
+	if (store->index == NULL)
+		return;
+
+	for (int i = 0; i < n; i++)
+		key_tag(store, keys + i * store->table->nkeys, &store->reserved[i]);
+	if (n > 1)
+		qsort(store->reserved, n, sizeof(LOCKTAG), compare_tags);
+
+	for (int i = 0; i < n; i++)
+	{
+		(void) LockAcquire(&store->reserved[i], ExclusiveLock, false, false);
+		store->nreserved = i + 1;
+	}
+}
+
+/* Gives up the reservation; after an error the server does so itself. */
+void
+idem_store_release(IdemStore *store)
+{
+	while (store->nreserved > 0)
+		LockRelease(&store->reserved[--store->nreserved], ExclusiveLock, false);
+}
+
+/*
+ * What is known of a key, other transactions included.  To insert after
+ * IDEM_ABSENT the key must have been reserved before.
+ */
+void
+idem_store_find(IdemStore *store, const Datum *key, IdemRow *row)
+{
+	SnapshotData dirty;
+
+	row->presence = IDEM_ABSENT;
+	if (store->index == NULL)
+	{
+		sql_find(store, key, false, row);
+		return;
+	}
+
+	if (IsolationIsSerializable())
+	{
+		Snapshot	snapshot = RegisterSnapshot(GetTransactionSnapshot());
+		bool		found = scan(store, key, snapshot, row);
+
+		UnregisterSnapshot(snapshot);
+		if (found)
+			return;
+	}
+
+	InitDirtySnapshot(dirty);
+	if (scan(store, key, &dirty, row) && row->presence == IDEM_PRESENT &&
+		IsolationIsSerializable())
+		serialization_error(store->table, key);
+}
+
+/*
+ * Waits until the transaction that idem_store_find saw inserting the key has
+ * ended, or raises ID409 when waiting was not wanted.  Any reservation is
+ * given up first: it must never be held while waiting for a transaction.
+ */
+void
+idem_store_wait(IdemStore *store, const Datum *key, IdemRow *row)
+{
+	ErrorContextCallback context;
+
+	Assert(row->presence == IDEM_BUSY);
+
+	idem_store_release(store);
+	if (!store->wait)
+		busy_error(store->table, key);
+
+	context.callback = describe_wait;
+	context.arg = idem_store_key(store->table, key);
+	context.previous = error_context_stack;
+	error_context_stack = &context;
+
+	if (row->token != 0)
+		SpeculativeInsertionWait(row->rival, row->token);
+	else
+		XactLockTableWait(row->rival, NULL, NULL, XLTW_None);
+
+	error_context_stack = context.previous;
+}
+
+/*
+ * Inserts a row whose key was found absent.  False: somebody else has the key
+ * after all; look again.
+ */
+bool
+idem_store_insert(IdemStore *store, const Datum *values, const bool *nulls)
+{
+	HeapTuple	tuple;
+	bool		unique;
+
+	if (store->index == NULL)
+	{
+		if (sql_write(store, store->table->insert, values, nulls) > 0)
+			return true;
+
+		/*
+		 * The row that was in the way may be gone by now, which is rare; a
+		 * trigger that suppresses our row would have us here for ever.
+		 */
+		if (++store->refused > MAX_REFUSED)
+			ereport(ERROR,
+					(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+					 errmsg("table \"idem.%s\" does not take a row",
+							store->table->relname),
+					 errdetail("Key %s was inserted %d times without a conflict, and is not there.",
+							   idem_store_key(store->table, values),
+							   store->refused),
+					 errhint("Look for a trigger or rule on \"idem.%s\" that suppresses the row.",
+							 store->table->relname)));
+		return false;
+	}
+
+	tuple = heap_form_tuple(RelationGetDescr(store->heap),
+							unconstify(Datum *, values),
+							unconstify(bool *, nulls));
+	heap_insert(store->heap, tuple, GetCurrentCommandId(true), 0, NULL);
+	unique = add_index_entry(store, values, &tuple->t_self,
+							 UNIQUE_CHECK_PARTIAL);
+	CommandCounterIncrement();
+	if (!unique)
+	{
+		simple_heap_delete(store->heap, &tuple->t_self);
+		CommandCounterIncrement();
+	}
+	heap_freetuple(tuple);
+	return unique;
+}
+
+/*
+ * Inserts n rows whose keys were found absent while reserved; inserted says of
+ * each what idem_store_insert would have answered.  Direct route only.
+ */
+void
+idem_store_insert_many(IdemStore *store, Datum **values, bool **nulls, int n,
+					   bool *inserted)
+{
+	TupleTableSlot *slots[IDEM_RESERVE_MAX];
+	CommandId	cid = GetCurrentCommandId(true);
+	bool		unique = true;
+
+	Assert(store->index != NULL && n <= IDEM_RESERVE_MAX);
+
+	for (int i = 0; i < n; i++)
+	{
+		slots[i] = MakeSingleTupleTableSlot(RelationGetDescr(store->heap),
+											&TTSOpsHeapTuple);
+		ExecStoreHeapTuple(heap_form_tuple(RelationGetDescr(store->heap),
+										   values[i], nulls[i]),
+						   slots[i], true);
+	}
+	heap_multi_insert(store->heap, slots, n, cid, 0, NULL);
+	for (int i = 0; i < n; i++)
+	{
+		inserted[i] = add_index_entry(store, values[i], &slots[i]->tts_tid,
+									  UNIQUE_CHECK_PARTIAL);
+		unique = unique && inserted[i];
+	}
+	CommandCounterIncrement();
+
+	for (int i = 0; i < n; i++)
+	{
+		if (!inserted[i])
+			simple_heap_delete(store->heap, &slots[i]->tts_tid);
+		ExecDropSingleTupleTableSlot(slots[i]);
+	}
+	if (!unique)
+		CommandCounterIncrement();
+}
+
+/*
+ * Writes a new version of a row that was found.  False: the row has changed,
+ * or we had to wait for somebody who was changing or locking it; look again.
+ */
+bool
+idem_store_update(IdemStore *store, IdemRow *row, const Datum *values,
+				  const bool *nulls)
+{
+	HeapTuple	tuple;
+	TM_FailureData tmfd;
+	bool		needs_index;
+	Buffer		buffer;
+
+	Assert(store->nreserved == 0);
+
+	if (store->index == NULL)
+		return sql_update(store, values, nulls);
+
+	tuple = heap_form_tuple(RelationGetDescr(store->heap),
+							unconstify(Datum *, values),
+							unconstify(bool *, nulls));
+
+	switch (idem_heap_update(store->heap, &row->tid, tuple,
+							 GetCurrentCommandId(true), &tmfd, &needs_index))
+	{
+		case TM_Ok:
+			if (needs_index)
+				(void) add_index_entry(store, values, &tuple->t_self,
+									   UNIQUE_CHECK_YES);
+			CommandCounterIncrement();
+			heap_freetuple(tuple);
+			return true;
+
+		case TM_BeingModified:
+			if (!store->wait)
+				busy_error(store->table, values);
+
+			/*
+			 * Locking the row waits for every kind of rival, and gets us in
+			 * line before newcomers.
+			 */
+			tuple->t_self = row->tid;
+			switch (heap_lock_tuple(store->heap, tuple,
+									GetCurrentCommandId(true),
+									LockTupleNoKeyExclusive, LockWaitBlock,
+									false, &buffer, &tmfd))
+			{
+				case TM_Ok:
+					ReleaseBuffer(buffer);
+					CommandCounterIncrement();
+					return false;
+				case TM_Updated:
+				case TM_Deleted:
+					ReleaseBuffer(buffer);
+					break;
+				default:
+					elog(ERROR, "row of \"idem.%s\" could not be locked",
+						 store->table->relname);
+			}
+			break;
+
+		case TM_Updated:
+		case TM_Deleted:
+			break;
+
+		default:
+			elog(ERROR, "row of \"idem.%s\" could not be updated",
+				 store->table->relname);
+	}
+
+	if (IsolationIsSerializable())
+		serialization_error(store->table, values);
+	return false;
+}
+
+/* A key for a message, as core writes keys: "(source, seq)=(web, 42)". */
+char *
+idem_store_key(const IdemTable *table, const Datum *key)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	appendStringInfo(&buf, "(%s)=(", table->keyname);
+	for (int i = 0; i < table->nkeys; i++)
+		appendStringInfo(&buf, "%s%s", i > 0 ? ", " : "",
+						 TextDatumGetCString(key[i]));
+	appendStringInfoChar(&buf, ')');
+	return buf.data;
+}
+
+
+/*
+ * Forgets what is known of a table.  This may run at any moment that takes a
+ * lock, also while idem_store_open is at work, so it only tags.
+ */
+static void
+invalidate(Datum arg, Oid relid)
+{
+	for (int i = 0; i < ntables_used; i++)
+	{
+		IdemTable  *table = tables_used[i];
+
+		if (relid == InvalidOid || relid == table->relid)
+		{
+			table->relid = InvalidOid;
+			table->route = IDEM_ROUTE_UNKNOWN;
+		}
+	}
+}
+
+/* Refuses to write where core would. */
+static void
+check_writable(void)
+{
+	if (RecoveryInProgress())
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("cannot write during recovery"),
+				 errdetail("This server is a hot standby; it only answers reading functions."),
+				 errhint("Send the call to the primary server.")));
+	if (XactReadOnly)
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("cannot write in a read-only transaction"),
+				 errdetail("The transaction was set to be read only."),
+				 errhint("Use a transaction that is READ WRITE.")));
+	if (IsInParallelMode())
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TRANSACTION_STATE),
+				 errmsg("cannot write during a parallel operation"),
+				 errdetail("The query that makes the call runs in parallel."),
+				 errhint("Mark functions that call idem as PARALLEL UNSAFE.")));
+}
+
+/* Lets the callback know a table. */
+static void
+use_table(IdemTable *table)
+{
+	for (int i = 0; i < ntables_used; i++)
+		if (tables_used[i] == table)
+			return;
+	if (ntables_used == MAX_TABLES)
+		elog(ERROR, "too many tables");
+	tables_used[ntables_used++] = table;
+}
+
+/* Looks a table up by its name. */
+static void
+find_table(IdemTable *table)
+{
+	Oid			schema = get_namespace_oid("idem", true);
+
+	table->route = IDEM_ROUTE_UNKNOWN;
+	if (OidIsValid(schema))
+		table->relid = get_relname_relid(table->relname, schema);
+	if (!OidIsValid(table->relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation \"idem.%s\" does not exist", table->relname),
+				 errdetail("The tables of the extension \"idem\" are not in this database."),
+				 errhint("Run CREATE EXTENSION idem.")));
+}
+
+/*
+ * The index for the direct route, if the table is as our script made it.
+ * Whatever is not known here is a no.
+ */
+static Oid
+index_as_made(const IdemTable *table, Relation heap)
+{
+	TupleDesc	desc = RelationGetDescr(heap);
+	List	   *indexes;
+	Oid			result = InvalidOid;
+
+	if (heap->rd_rel->relkind != RELKIND_RELATION ||
+		heap->rd_rel->relam != HEAP_TABLE_AM_OID ||
+		heap->rd_rel->relpersistence == RELPERSISTENCE_TEMP ||
+		heap->rd_rel->relhassubclass || heap->rd_rel->relispartition ||
+		heap->rd_rel->relhasrules || heap->rd_rel->relrowsecurity ||
+		heap->trigdesc != NULL || heap->rd_rel->relchecks > 0 ||
+		desc->natts != table->natts)
+		return InvalidOid;
+
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+
+		if (att->attisdropped || att->atttypid != table->atttypes[i])
+			return InvalidOid;
+	}
+
+	/* REINDEX CONCURRENTLY adds a second index, which must be kept as well */
+	indexes = RelationGetIndexList(heap);
+	if (list_length(indexes) == 1)
+	{
+		Relation	index = index_open(linitial_oid(indexes), AccessShareLock);
+
+		if (is_key_index(table, index))
+			result = RelationGetRelid(index);
+		index_close(index, AccessShareLock);
+	}
+	list_free(indexes);
+	return result;
+}
+
+/* Is this the primary key that our script made? */
+static bool
+is_key_index(const IdemTable *table, Relation index)
+{
+	Form_pg_index form = index->rd_index;
+
+	if (index->rd_rel->relam != BTREE_AM_OID || !form->indisprimary ||
+		!form->indisunique || !form->indimmediate || !form->indisvalid ||
+		!form->indisready || !form->indislive ||
+		form->indnatts != table->nkeys ||
+		form->indnkeyatts != table->nkeys ||
+		RelationGetIndexExpressions(index) != NIL ||
+		RelationGetIndexPredicate(index) != NIL)
+		return false;
+
+	for (int i = 0; i < table->nkeys; i++)
+		if (form->indkey.values[i] != i + 1 ||
+			index->rd_indcollation[i] != C_COLLATION_OID ||
+			index->rd_opcintype[i] != TEXTOID)
+			return false;
+	return true;
+}
+
+/*
+ * Looks a key up through the index.  True: there is something, said in row.
+ * A row that is being inserted is only the answer if there is no committed
+ * one: an update that found no room on the page leaves both to be found.
+ */
+static bool
+scan(IdemStore *store, const Datum *key, Snapshot snapshot, IdemRow *row)
+{
+	ScanKeyData scankeys[IDEM_MAX_KEYS];
+	SysScanDesc scandesc;
+	HeapTuple	tuple;
+
+	for (int i = 0; i < store->table->nkeys; i++)
+		ScanKeyEntryInitialize(&scankeys[i], 0, i + 1, BTEqualStrategyNumber,
+							   TEXTOID, C_COLLATION_OID, F_TEXTEQ, key[i]);
+
+	row->presence = IDEM_ABSENT;
+	scandesc = systable_beginscan_ordered(store->heap, store->index, snapshot,
+										  store->table->nkeys, scankeys);
+	while ((tuple = systable_getnext_ordered(scandesc,
+											 ForwardScanDirection)) != NULL)
+	{
+		if (snapshot->snapshot_type == SNAPSHOT_DIRTY &&
+			TransactionIdIsValid(snapshot->xmin))
+		{
+			row->presence = IDEM_BUSY;
+			row->rival = snapshot->xmin;
+			row->token = snapshot->speculativeToken;
+			continue;
+		}
+
+		row->presence = IDEM_PRESENT;
+		row->changing = snapshot->snapshot_type == SNAPSHOT_DIRTY &&
+			TransactionIdIsValid(snapshot->xmax);
+		keep_row(store, tuple, row);
+		break;
+	}
+	systable_endscan_ordered(scandesc);
+
+	return row->presence != IDEM_ABSENT;
+}
+
+/* Copies a row out of its buffer. */
+static void
+keep_row(IdemStore *store, HeapTuple tuple, IdemRow *row)
+{
+	tuple = heap_copytuple(tuple);
+	row->tid = tuple->t_self;
+	heap_deform_tuple(tuple, RelationGetDescr(store->heap), row->values,
+					  row->nulls);
+}
+
+/* What SQL sees for a key. */
+static void
+sql_find(IdemStore *store, const Datum *key, bool read_only, IdemRow *row)
+{
+	if (idem_plan_execute(store->table->find, store->heap->rd_rel->relowner,
+						  read_only, key, NULL, row->values, row->nulls,
+						  store->table->natts) > 0)
+	{
+		row->presence = IDEM_PRESENT;
+		row->changing = false;
+	}
+}
+
+/*
+ * Runs one of the table's writing plans.  SQL has no way to ask whether it
+ * would wait; when waiting is not wanted it may do so for a millisecond, and
+ * the server's word for that becomes ours.
+ */
+static uint64
+sql_write(IdemStore *store, IdemPlan plan, const Datum *values,
+		  const bool *nulls)
+{
+	Oid			owner = store->heap->rd_rel->relowner;
+	MemoryContext context = CurrentMemoryContext;
+	uint64		processed = 0;
+	int			nestlevel;
+
+	if (store->wait)
+		return idem_plan_execute(plan, owner, false, values, nulls, NULL, NULL, 0);
+
+	nestlevel = NewGUCNestLevel();
+	(void) set_config_option("lock_timeout", "1ms", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	PG_TRY();
+	{
+		processed = idem_plan_execute(plan, owner, false, values, nulls,
+									  NULL, NULL, 0);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		if (geterrcode() != ERRCODE_LOCK_NOT_AVAILABLE)
+			PG_RE_THROW();
+		FlushErrorState();
+		busy_error(store->table, values);
+	}
+	PG_END_TRY();
+	AtEOXact_GUC(true, nestlevel);
+	return processed;
+}
+
+/*
+ * Updates a row through SQL.  The first call for a row only locks it, and has
+ * the caller look again: what it judged may have changed until the lock was
+ * there, and the time has passed.
+ */
+static bool
+sql_update(IdemStore *store, const Datum *values, const bool *nulls)
+{
+	if (!store->row_locked)
+	{
+		store->row_locked = sql_write(store, store->table->lock, values,
+									  NULL) > 0;
+		return false;
+	}
+	return sql_write(store, store->table->update, values, nulls) > 0;
+}
+
+/*
+ * Enters a row into the index.  With UNIQUE_CHECK_PARTIAL false says that the
+ * key may be there already.
+ */
+static bool
+add_index_entry(IdemStore *store, const Datum *values, ItemPointer tid,
+				IndexUniqueCheck check)
+{
+	IndexInfo  *info = BuildIndexInfo(store->index);
+	Datum		key[IDEM_MAX_KEYS];
+	bool		nulls[IDEM_MAX_KEYS] = {false};
+	bool		unique;
+
+	for (int i = 0; i < store->table->nkeys; i++)
+		key[i] = values[i];
+	unique = index_insert(store->index, key, nulls, tid, store->heap, check,
+						  false, info);
+	pfree(info);
+	return unique;
+}
+
+/* The lock that stands for a key. */
+static void
+key_tag(const IdemStore *store, const Datum *key, LOCKTAG *tag)
+{
+	uint64		hash = RelationGetRelid(store->heap);
+
+	for (int i = 0; i < store->table->nkeys; i++)
+	{
+		struct varlena *value = (struct varlena *) DatumGetPointer(key[i]);
+
+		hash = hash_bytes_extended((unsigned char *) VARDATA_ANY(value),
+								   VARSIZE_ANY_EXHDR(value), hash);
+	}
+	SET_LOCKTAG_ADVISORY(*tag, MyDatabaseId, (uint32) (hash >> 32),
+						 (uint32) hash, RESERVATION_CLASS);
+}
+
+/* qsort comparator: any order will do, if it is the same for all. */
+static int
+compare_tags(const void *a, const void *b)
+{
+	return memcmp(a, b, sizeof(LOCKTAG));
+}
+
+/* CONTEXT of what happens to us while we wait: a timeout, a deadlock. */
+static void
+describe_wait(void *arg)
+{
+	errcontext("while waiting for the transaction that holds key %s",
+			   (char *) arg);
+}
+
+static void
+busy_error(const IdemTable *table, const Datum *key)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_IDEM_IN_PROGRESS),
+			 errmsg("%s is in progress elsewhere", table->relname),
+			 errdetail("Key %s is held by another open transaction.",
+					   idem_store_key(table, key)),
+			 errhint("Try again later, or let the call wait.")));
+}
+
+static void
+serialization_error(const IdemTable *table, const Datum *key)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+			 errmsg("could not serialize access due to concurrent update"),
+			 errdetail("Key %s was written by a transaction that this one must not see.",
+					   idem_store_key(table, key)),
+			 errhint("Run the transaction again.")));
+}
