@@ -57,32 +57,42 @@ typedef struct KeptPlan
 
 static KeptPlan kept_plans[IDEM_PLANS] = {
 	[IDEM_PLAN_CLAIM_FIND] = {
-		"SELECT " CLAIM_COLUMNS " FROM idem.claim" CLAIM_BY_KEY,
-		SPI_OK_SELECT, 2, {TEXTOID, TEXTOID}
+		.text = "SELECT " CLAIM_COLUMNS " FROM idem.claim" CLAIM_BY_KEY,
+		.expected = SPI_OK_SELECT,
+		.nargs = 2,
+		.argtypes = {TEXTOID, TEXTOID}
 	},
 	[IDEM_PLAN_CLAIM_INSERT] = {
-		"INSERT INTO idem.claim (" CLAIM_COLUMNS ")"
+		.text = "INSERT INTO idem.claim (" CLAIM_COLUMNS ")"
 		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
 		" ON CONFLICT DO NOTHING",
-		SPI_OK_INSERT, 10, CLAIM_TYPES
+		.expected = SPI_OK_INSERT,
+		.nargs = 10,
+		.argtypes = CLAIM_TYPES
 	},
 	[IDEM_PLAN_CLAIM_LOCK] = {
-		"SELECT FROM idem.claim" CLAIM_BY_KEY " FOR NO KEY UPDATE",
-		SPI_OK_SELECT, 2, {TEXTOID, TEXTOID}
+		.text = "SELECT FROM idem.claim" CLAIM_BY_KEY " FOR NO KEY UPDATE",
+		.expected = SPI_OK_SELECT,
+		.nargs = 2,
+		.argtypes = {TEXTOID, TEXTOID}
 	},
 	[IDEM_PLAN_CLAIM_UPDATE] = {
-		"UPDATE idem.claim SET owner = $3, status = $4, fence = $5,"
+		.text = "UPDATE idem.claim SET owner = $3, status = $4, fence = $5,"
 		" claimed_at = $6, completed_at = $7, lease_until = $8,"
 		" request = $9, response = $10" CLAIM_BY_KEY,
-		SPI_OK_UPDATE, 10, CLAIM_TYPES
+		.expected = SPI_OK_UPDATE,
+		.nargs = 10,
+		.argtypes = CLAIM_TYPES
 	},
 
 	/* not while it runs: $3 is the present time, status r has a lease */
 	[IDEM_PLAN_CLAIM_FORGET] = {
-		"DELETE FROM idem.claim" CLAIM_BY_KEY
+		.text = "DELETE FROM idem.claim" CLAIM_BY_KEY
 		" AND (status OPERATOR(pg_catalog.<>) 'r'"
 		"  OR lease_until OPERATOR(pg_catalog.<=) $3)",
-		SPI_OK_DELETE, 3, {TEXTOID, TEXTOID, TIMESTAMPTZOID}
+		.expected = SPI_OK_DELETE,
+		.nargs = 3,
+		.argtypes = {TEXTOID, TEXTOID, TIMESTAMPTZOID}
 	},
 
 	/*
@@ -92,22 +102,26 @@ static KeptPlan kept_plans[IDEM_PLANS] = {
 	 * again in every batch.
 	 */
 	[IDEM_PLAN_CLAIM_WINDOW] = {
-		"SELECT source, seq FROM ("
+		.text = "SELECT source, seq FROM ("
 		"SELECT source, seq FROM idem.claim"
 		" WHERE ROW(source, seq) OPERATOR(pg_catalog.>) ROW($1, $2)"
 		" ORDER BY source, seq LIMIT $3) AS keys"
 		" ORDER BY source DESC, seq DESC LIMIT 1",
-		SPI_OK_SELECT, 3, {TEXTOID, TEXTOID, INT4OID}
+		.expected = SPI_OK_SELECT,
+		.nargs = 3,
+		.argtypes = {TEXTOID, TEXTOID, INT4OID}
 	},
 	[IDEM_PLAN_CLAIM_PURGE] = {
-		"DELETE FROM idem.claim"
+		.text = "DELETE FROM idem.claim"
 		" WHERE ROW(source, seq) OPERATOR(pg_catalog.>) ROW($1, $2)"
 		" AND ROW(source, seq) OPERATOR(pg_catalog.<=) ROW($3, $4)"
 		" AND (status OPERATOR(pg_catalog.=) 'd'"
 		"  OR status OPERATOR(pg_catalog.=) 'f'"
 		"  OR status OPERATOR(pg_catalog.=) 'c')"
 		" AND COALESCE(completed_at, claimed_at) OPERATOR(pg_catalog.<) $5",
-		SPI_OK_DELETE, 5, {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID}
+		.expected = SPI_OK_DELETE,
+		.nargs = 5,
+		.argtypes = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID}
 	},
 };
 
