@@ -50,7 +50,6 @@
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
@@ -126,7 +125,6 @@ static void claim_in_order(Datum source, BatchKey *keys, int n);
 static int	claim_free_run(IdemStore *store, Datum source, BatchKey *keys,
 						   int n);
 static int	compare_batch_keys(const void *a, const void *b);
-static void check_owner(const Datum *key, const IdemRow *row);
 static ClaimStatus row_status(const IdemRow *row);
 static const char *status_name(ClaimStatus status);
 static Datum request_digest(Jsonb *request);
@@ -255,7 +253,7 @@ idem_respond(PG_FUNCTION_ARGS)
 
 		idem_store_find(&store, key, &row);
 		if (row.presence == IDEM_PRESENT)
-			check_owner(key, &row);
+			idem_check_owner(&claim_table, key, row.values[CLAIM_OWNER]);
 		status = row.presence == IDEM_PRESENT ? row_status(&row) : CLAIM_OPEN;
 
 		if (status == CLAIM_OPEN)
@@ -320,7 +318,7 @@ idem_response(PG_FUNCTION_ARGS)
 
 	if (row.presence == IDEM_ABSENT)
 		PG_RETURN_NULL();
-	check_owner(key, &row);
+	idem_check_owner(&claim_table, key, row.values[CLAIM_OWNER]);
 	if (row.nulls[CLAIM_RESPONSE])
 		PG_RETURN_NULL();
 	PG_RETURN_DATUM(PointerGetDatum(PG_DETOAST_DATUM(row.values[CLAIM_RESPONSE])));
@@ -356,7 +354,7 @@ idem_lookup(PG_FUNCTION_ARGS)
 		const ClaimColumn columns[6] = {CLAIM_STATUS, CLAIM_FENCE, CLAIM_RESPONSE,
 		CLAIM_CLAIMED_AT, CLAIM_COMPLETED_AT, CLAIM_LEASE_UNTIL};
 
-		check_owner(key, &row);
+		idem_check_owner(&claim_table, key, row.values[CLAIM_OWNER]);
 		status = row_status(&row);
 		for (int i = 0; i < 6; i++)
 		{
@@ -481,7 +479,7 @@ idem_cancel(PG_FUNCTION_ARGS)
 		if (row.presence != IDEM_PRESENT)
 			continue;
 
-		check_owner(key, &row);
+		idem_check_owner(&claim_table, key, row.values[CLAIM_OWNER]);
 		status = row_status(&row);
 		if (status == CLAIM_RUNNING)
 			ereport(ERROR,
@@ -680,7 +678,7 @@ settled(const Datum *key, const IdemRow *row, Datum request)
 {
 	ClaimStatus status;
 
-	check_owner(key, row);
+	idem_check_owner(&claim_table, key, row->values[CLAIM_OWNER]);
 	if (request != (Datum) 0 && !row->nulls[CLAIM_REQUEST] &&
 		!same_bytes(request, row->values[CLAIM_REQUEST]))
 		ereport(ERROR,
@@ -961,23 +959,6 @@ compare_batch_keys(const void *a, const void *b)
 	if (result == 0)
 		result = ka->position - kb->position;
 	return result;
-}
-
-/* What one role recorded is not for another, unless a member of the first. */
-static void
-check_owner(const Datum *key, const IdemRow *row)
-{
-	Oid			owner = DatumGetObjectId(row->values[CLAIM_OWNER]);
-
-	if (owner == GetUserId() || is_member_of_role(GetUserId(), owner))
-		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-			 errmsg("permission denied for claim"),
-			 errdetail("Key %s belongs to a role of which \"%s\" is not a member.",
-					   idem_store_key(&claim_table, key),
-					   GetUserNameFromId(GetUserId(), false)),
-			 errhint("Use a source of your own, or become a member of the role that uses this one.")));
 }
 
 /* The status of a row at this moment. */

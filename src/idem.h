@@ -154,5 +154,7 @@ extern void idem_store_insert_many(IdemStore *store, Datum **values,
 extern bool idem_store_update(IdemStore *store, IdemRow *row,
 							  const Datum *values, const bool *nulls);
 extern char *idem_store_key(const IdemTable *table, const Datum *key);
+extern void idem_check_owner(const IdemTable *table, const Datum *key,
+							 Datum owner);
 
 #endif							/* IDEM_H */
