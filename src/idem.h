@@ -124,8 +124,6 @@ typedef struct IdemRow
 	IdemPresence presence;
 	TransactionId rival;		/* IDEM_BUSY: whom to wait for */
 	uint32		token;			/* IDEM_BUSY: its speculative insertion, or 0 */
-	bool		changing;		/* IDEM_PRESENT: an open transaction has
-								 * changed or deleted it */
 	ItemPointerData tid;
 	Datum		values[IDEM_MAX_ATTS];
 	bool		nulls[IDEM_MAX_ATTS];

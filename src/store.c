@@ -697,8 +697,6 @@ scan(IdemStore *store, const Datum *key, Snapshot snapshot, IdemRow *row)
 		}
 
 		row->presence = IDEM_PRESENT;
-		row->changing = snapshot->snapshot_type == SNAPSHOT_DIRTY &&
-			TransactionIdIsValid(snapshot->xmax);
 		keep_row(store, tuple, row);
 		break;
 	}
@@ -724,10 +722,7 @@ sql_find(IdemStore *store, const Datum *key, bool read_only, IdemRow *row)
 	if (idem_plan_execute(store->table->find, store->heap->rd_rel->relowner,
 						  read_only, key, NULL, row->values, row->nulls,
 						  store->table->natts) > 0)
-	{
 		row->presence = IDEM_PRESENT;
-		row->changing = false;
-	}
 }
 
 /*
