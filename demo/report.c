@@ -1,0 +1,192 @@
+/*
+ * report.c
+ *		The table at the end, the same for machines, and the verdict.
+ */
+#include "traffic.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+/* what is told about each mode, in the order of the table; a row without a name is a blank line */
+typedef struct Row
+{
+	const char *name;
+	const char *title;
+	size_t		offset;
+} Row;
+
+static const Row rows[] = {
+	{"orders_wanted", "orders wanted", offsetof(Run, wanted)},
+	{"requests_sent", "requests sent", offsetof(Run, sent)},
+	{"answers_lost", "answers lost", offsetof(Run, lost)},
+	{"told_again", "told to try again", offsetof(Run, again)},
+	{"orders_made", "orders made", offsetof(Run, made)},
+	{"orders_missing", "orders missing", offsetof(Run, missing)},
+	{"doubles", "doubles", offsetof(Run, doubles)},
+	{"doubles_by_retry", "  of them only by a lost answer", offsetof(Run, doubles_by_retry)},
+	{"replays", "replays", offsetof(Run, replays)},
+	{"different_answers", "replays with a different answer", offsetof(Run, different)},
+	{"unfounded_answers", "answers that no order gives", offsetof(Run, unfounded)},
+	{"stock_off", "products with a wrong stock", offsetof(Run, stock_off)},
+	{"bugs", "errors that no retry cures", offsetof(Run, bugs)},
+	{NULL, NULL, 0},
+	{"sent_once_more", "sent once more afterwards", offsetof(Run, swept)},
+	{"met_active", "retries: old backend still at work", offsetof(Run, met_active)},
+	{"met_open", "retries: old transaction still open", offsetof(Run, met_open)},
+	{"met_idle", "retries: old backend idle or gone", offsetof(Run, met_idle)},
+};
+
+static const char *const cut_names[CUT_POINTS] = {
+	"before_request", "in_request", "after_request", "before_reply", "in_reply"
+};
+
+static const char *const cut_titles[CUT_POINTS] = {
+	"before the request went out",
+	"in the middle of the request",
+	"after the request, not waiting",
+	"after the reply came, all kept back",
+	"in the middle of the reply"
+};
+
+static long
+value_of(const Run *run, const Row *row)
+{
+	return *(const long *) ((const char *) run + row->offset);
+}
+
+static void
+print_heads(const Run *runs, int nruns)
+{
+	printf("%-36s", "");
+	for (int i = 0; i < nruns; i++)
+		printf("%14s", runs[i].mode->with_idem ? "with idem:" : "without:");
+	printf("\n%-36s", "");
+	for (int i = 0; i < nruns; i++)
+		printf("%14s", runs[i].mode->title);
+	printf("\n%-36s", "");
+	for (int i = 0; i < nruns; i++)
+		printf("%14s", runs[i].mode->title2);
+	putchar('\n');
+	for (int i = 0; i < 36 + 14 * nruns; i++)
+		putchar('-');
+	putchar('\n');
+}
+
+/* What was wanted, sent, made, and got; then where the connections were cut. */
+void
+report_table(const Run *runs, int nruns)
+{
+	print_heads(runs, nruns);
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+	{
+		if (rows[i].name == NULL)
+		{
+			putchar('\n');
+			continue;
+		}
+		printf("%-36s", rows[i].title);
+		for (int j = 0; j < nruns; j++)
+			printf("%14ld", value_of(&runs[j], &rows[i]));
+		putchar('\n');
+	}
+
+	printf("\nconnections cut, on the request that commits + on an earlier one\n");
+	for (int i = 0; i < CUT_POINTS; i++)
+	{
+		printf("%-36s", cut_titles[i]);
+		for (int j = 0; j < nruns; j++)
+		{
+			char		text[64];
+
+			snprintf(text, sizeof(text), "%ld + %ld", runs[j].at_commit[i], runs[j].earlier[i]);
+			printf("%14s", text);
+		}
+		putchar('\n');
+	}
+	printf("%-36s", "of these silent, until a deadline");
+	for (int j = 0; j < nruns; j++)
+		printf("%14ld", runs[j].silent);
+	printf("\n\n");
+}
+
+/* The totals as json: the rows' names, and the cuts by point. */
+void
+report_json(const char *path, const Options *options, const Run *runs, int nruns)
+{
+	FILE	   *out = fopen(path, "w");
+
+	if (out == NULL)
+		fail("could not write \"%s\": %s", path, strerror(errno));
+	fprintf(out, "{\"clients\": %d, \"fault_rate\": %g, \"twice_rate\": %g, \"seed\": %llu, \"runs\": [",
+			options->clients, options->fault_rate, options->twice_rate, (unsigned long long) options->seed);
+	for (int i = 0; i < nruns; i++)
+	{
+		const Run  *run = &runs[i];
+
+		fprintf(out, "%s\n  {\"mode\": \"%s\", \"with_idem\": %s, \"seconds\": %.3f", i > 0 ? "," : "",
+				run->mode->name, run->mode->with_idem ? "true" : "false", run->seconds);
+		for (size_t j = 0; j < sizeof(rows) / sizeof(rows[0]); j++)
+		{
+			if (rows[j].name != NULL)
+				fprintf(out, ", \"%s\": %ld", rows[j].name, value_of(run, &rows[j]));
+		}
+		fprintf(out, ",\n   \"cuts_silent\": %ld, \"cuts\": {", run->silent);
+		for (int j = 0; j < CUT_POINTS; j++)
+			fprintf(out, "%s\"%s\": {\"at_commit\": %ld, \"earlier\": %ld}", j > 0 ? ", " : "",
+					cut_names[j], run->at_commit[j], run->earlier[j]);
+		fprintf(out, "}}");
+	}
+	fprintf(out, "\n]}\n");
+	if (fclose(out) != 0)
+		fail("could not write \"%s\": %s", path, strerror(errno));
+}
+
+/*
+ * Is all well? With idem nothing may be wrong. Without it something must be: a control without a double, or controls
+ * whose doubles all come from orders that were asked for twice, mean that the faults did not bite, and then the rest
+ * proves nothing either.
+ */
+bool
+report_verdict(const Options *options, const Run *runs, int nruns)
+{
+	bool		well = true;
+	bool		controlled = false;
+	long		by_retry = 0;
+
+	for (int i = 0; i < nruns; i++)
+	{
+		const Run  *run = &runs[i];
+		long		wrong = run->doubles + run->different;
+
+		controlled |= !run->mode->with_idem;
+		if (!run->mode->with_idem)
+			by_retry += run->doubles_by_retry;
+
+		/* these hold without idem, too: they would be mistakes of the demo, or of the server */
+		if (run->unfounded + run->stock_off + run->bugs + run->missing > 0 ||
+			(run->mode->with_idem && wrong > 0))
+		{
+			printf("WRONG: %s: %ld doubles, %ld orders missing, %ld different answers, %ld answers without an order,"
+				   " %ld products with a wrong stock, %ld errors\n", run->mode->name, run->doubles, run->missing,
+				   run->different, run->unfounded, run->stock_off, run->bugs);
+			well = false;
+		}
+		else if (!run->mode->with_idem && run->doubles == 0)
+		{
+			printf("PROVES NOTHING: %s, without idem, made no double\n", run->mode->name);
+			well = false;
+		}
+		else if (run->mode->with_idem)
+			printf("ok: %s: each of %ld orders made once, %ld replays, all with the first answer byte for byte\n",
+				   run->mode->name, run->wanted, run->replays);
+		else
+			printf("ok: %s, a control, made %ld doubles of the same load\n", run->mode->name, run->doubles);
+	}
+	if (controlled && by_retry == 0 && options->fault_rate > 0)
+	{
+		printf("PROVES NOTHING: without idem no lost answer made a double\n");
+		well = false;
+	}
+	return well;
+}
