@@ -632,6 +632,7 @@ static bool
 take_key(IdemStore *store, const Datum *key, Datum request,
 		 ClaimStatus status, IdemRow *row)
 {
+	idem_store_next_key(store);
 	for (;;)
 	{
 		Datum		kept;

@@ -139,6 +139,7 @@ extern void idem_store_init(void);
 extern void idem_store_open(IdemStore *store, IdemTable *table,
 							IdemAccess access, bool wait);
 extern void idem_store_close(IdemStore *store);
+extern void idem_store_next_key(IdemStore *store);
 extern bool idem_store_is_direct(const IdemStore *store);
 extern void idem_store_read(IdemStore *store, const Datum *key, IdemRow *row);
 extern void idem_store_reserve(IdemStore *store, const Datum *keys, int n);

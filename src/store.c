@@ -157,9 +157,8 @@ idem_store_open(IdemStore *store, IdemTable *table, IdemAccess access,
 
 	store->table = table;
 	store->wait = wait;
-	store->row_locked = false;
-	store->refused = 0;
 	store->nreserved = 0;
+	idem_store_next_key(store);
 
 	use_table(table);
 	for (;;)
@@ -205,6 +204,14 @@ idem_store_close(IdemStore *store)
 	if (store->index != NULL)
 		index_close(store->index, NoLock);
 	table_close(store->heap, NoLock);
+}
+
+/* Forgets what was done for one key, before the next one is taken up. */
+void
+idem_store_next_key(IdemStore *store)
+{
+	store->row_locked = false;
+	store->refused = 0;
 }
 
 /* Is the table reached directly? */
