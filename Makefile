@@ -10,6 +10,7 @@ OBJS = \
 	idem.o \
 	src/arg.o \
 	src/claim.o \
+	src/claim_row.o \
 	src/plan.o \
 	src/store.o
 

@@ -8,6 +8,7 @@
  * thing itself.
  *
  *		src/claim.c		claims: work in this transaction, done once
+ *		src/claim_row.c	a row of idem.claim, for claims and attempts alike
  *		src/store.c		our own hot tables, directly or through SQL
  *		src/plan.c		every SQL text that C runs
  *		src/arg.c		what an argument may be

@@ -16,6 +16,7 @@
 #include "fmgr.h"
 #include "storage/itemptr.h"
 #include "storage/lock.h"
+#include "utils/jsonb.h"
 #include "utils/relcache.h"
 
 #include "compat.h"
@@ -155,5 +156,46 @@ extern bool idem_store_update(IdemStore *store, IdemRow *row,
 extern char *idem_store_key(const IdemTable *table, const Datum *key);
 extern void idem_check_owner(const IdemTable *table, const Datum *key,
 							 Datum owner);
+
+/* claim_row.c: a row of idem.claim, for claims and attempts alike */
+typedef enum IdemClaimColumn
+{
+	CLAIM_SOURCE,
+	CLAIM_SEQ,
+	CLAIM_OWNER,
+	CLAIM_STATUS,
+	CLAIM_FENCE,
+	CLAIM_CLAIMED_AT,
+	CLAIM_COMPLETED_AT,
+	CLAIM_LEASE_UNTIL,
+	CLAIM_REQUEST,
+	CLAIM_RESPONSE,
+	CLAIM_COLUMNS
+} IdemClaimColumn;
+
+#define CLAIM_KEYS			2
+
+/* Column status, as stored; CLAIM_EXPIRED is what running becomes with time. */
+typedef enum IdemClaimStatus
+{
+	CLAIM_DONE = 'd',
+	CLAIM_RUNNING = 'r',
+	CLAIM_EXPIRED = 'x',
+	CLAIM_OPEN = 'o',
+	CLAIM_FAILED = 'f',
+	CLAIM_CANCELLED = 'c'
+} IdemClaimStatus;
+
+extern IdemTable idem_claim_table;
+
+extern void idem_claim_key(FunctionCallInfo fcinfo, Datum *key);
+extern void idem_claim_new_row(const Datum *key, IdemClaimStatus status,
+							   Datum request, Datum *values, bool *nulls);
+extern IdemClaimStatus idem_claim_status(const IdemRow *row);
+extern const char *idem_claim_status_name(IdemClaimStatus status);
+extern void idem_check_request(const Datum *key, const IdemRow *row,
+							   Datum request);
+extern Datum idem_request_digest(Jsonb *request);
+extern bool idem_same_bytes(Datum a, Datum b);
 
 #endif							/* IDEM_H */
