@@ -12,7 +12,8 @@ OBJS = \
 	src/claim.o \
 	src/claim_row.o \
 	src/plan.o \
-	src/store.o
+	src/store.o \
+	src/table.o
 
 EXTENSION = idem
 DATA = $(wildcard idem--*.sql)

@@ -10,6 +10,7 @@
  *		src/claim.c		claims: work in this transaction, done once
  *		src/claim_row.c	a row of idem.claim, for claims and attempts alike
  *		src/store.c		our own hot tables, directly or through SQL
+ *		src/table.c		is a table of ours as our script made it?
  *		src/plan.c		every SQL text that C runs
  *		src/arg.c		what an argument may be
  *		src/compat.h	every difference between server versions
@@ -43,6 +44,7 @@ void		_PG_init(void);
 void
 _PG_init(void)
 {
+	idem_table_init();
 	idem_store_init();
 	MarkGUCPrefixReserved("idem");
 }

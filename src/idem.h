@@ -75,7 +75,7 @@ extern uint64 idem_plan_execute(IdemPlan plan, Oid owner, bool read_only,
 /*
  * A table of ours, as the script makes it.  Its primary key is its first
  * nkeys columns, all text COLLATE "C".  The last three members belong to
- * store.c, which fills them anew after an invalidation.
+ * table.c, which fills them anew after an invalidation.
  */
 typedef struct IdemTable
 {
@@ -98,6 +98,10 @@ typedef struct IdemTable
 	}			route;
 	Oid			index;			/* InvalidOid: not as made, go through SQL */
 } IdemTable;
+
+extern void idem_table_init(void);
+extern Relation idem_table_open(IdemTable *table, LOCKMODE lockmode,
+								bool direct, Relation *index);
 
 /* A table in use, from idem_store_open to idem_store_close. */
 typedef struct IdemStore

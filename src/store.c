@@ -4,17 +4,14 @@
  *	  idem's own hot tables: probe, insert and update by primary key, directly
  *	  or through SQL.
  *
- * Two routes.  When a table is exactly as our script made it, rows are read
- * through its index and written by the heap and btree functions that the
- * executor would end in; that costs half of what SQL does.  When it is not
- * (a trigger, row security, a rule, a child table, a partition, another
- * access method, a further index, another column), everything goes through
- * the kept plans of plan.c.  A distributed engine puts a trigger on a table
- * it has distributed, and a direct insert would then land in the empty shell
- * that it leaves behind; a second index that the direct route does not know
- * would miss the row.  So the guard is about being right, and what it cannot
- * vouch for is slow, never wrong.  idem.force_sql sends everything through
- * SQL, so that one test suite can hold both routes to the same answers.
+ * Two routes.  When a table is exactly as our script made it (table.c judges
+ * that), rows are read through its index and written by the heap and btree
+ * functions that the executor would end in; that costs half of what SQL does.
+ * When it is not, everything goes through the kept plans of plan.c.  A
+ * distributed engine puts a trigger on a table it has distributed, and a
+ * direct insert would then land in the empty shell that it leaves behind.
+ * idem.force_sql sends everything through SQL, so that one test suite can hold
+ * both routes to the same answers.
  *
  * Concurrency, direct route.
  *
@@ -52,8 +49,6 @@
  * versions and locks of both routes are the server's own, so sessions on
  * different routes exclude each other.
  *
- * Nothing but OIDs and the guard's verdict is kept between calls.
- *
  * Portions Copyright (c) 2026, the idem authors
  *
  *-------------------------------------------------------------------------
@@ -65,9 +60,6 @@
 #include "access/transam.h"
 #include "access/xact.h"
 #include "catalog/index.h"
-#include "catalog/namespace.h"
-#include "catalog/pg_am.h"
-#include "catalog/pg_class.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
@@ -79,11 +71,8 @@
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
-#include "utils/inval.h"
-#include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
-#include "utils/syscache.h"
 
 /*
  * Reservations are advisory locks of a class of their own, which the SQL
@@ -96,17 +85,7 @@
 
 static bool force_sql = false;
 
-/* Tables that this session has used, for the invalidation callback. */
-#define MAX_TABLES			8
-static IdemTable *tables_used[MAX_TABLES];
-static int	ntables_used = 0;
-
-static void invalidate(Datum arg, Oid relid);
 static void check_writable(void);
-static void use_table(IdemTable *table);
-static void find_table(IdemTable *table);
-static Oid	index_as_made(const IdemTable *table, Relation heap);
-static bool is_key_index(const IdemTable *table, Relation index);
 static bool scan(IdemStore *store, const Datum *key, Snapshot snapshot,
 				 IdemRow *row);
 static void keep_row(IdemStore *store, HeapTuple tuple, IdemRow *row);
@@ -125,7 +104,7 @@ static void busy_error(const IdemTable *table, const Datum *key);
 static void serialization_error(const IdemTable *table, const Datum *key);
 
 
-/* Registers the setting and, before any table is looked up, the callback. */
+/* Registers the setting. */
 void
 idem_store_init(void)
 {
@@ -138,7 +117,6 @@ idem_store_init(void)
 							 PGC_USERSET,
 							 0,
 							 NULL, NULL, NULL);
-	CacheRegisterRelcacheCallback(invalidate, (Datum) 0);
 }
 
 /*
@@ -160,40 +138,7 @@ idem_store_open(IdemStore *store, IdemTable *table, IdemAccess access,
 	store->nreserved = 0;
 	idem_store_next_key(store);
 
-	use_table(table);
-	for (;;)
-	{
-		if (!OidIsValid(table->relid))
-			find_table(table);
-		store->heap = try_table_open(table->relid, lockmode);
-		store->index = NULL;
-
-		/*
-		 * Every lock that is taken here shows us what others did to the table
-		 * before; if that was anything, what we know of it is of no use, not
-		 * even that the name is its own.
-		 */
-		if (store->heap != NULL)
-		{
-			if (table->route == IDEM_ROUTE_UNKNOWN && OidIsValid(table->relid))
-			{
-				table->route = IDEM_ROUTE_FILLING;
-				table->index = index_as_made(table, store->heap);
-				if (table->route == IDEM_ROUTE_FILLING)
-					table->route = IDEM_ROUTE_KNOWN;
-			}
-			if (table->route == IDEM_ROUTE_KNOWN &&
-				OidIsValid(table->index) && !force_sql)
-				store->index = index_open(table->index, lockmode);
-			if (table->route == IDEM_ROUTE_KNOWN)
-				return;
-
-			if (store->index != NULL)
-				index_close(store->index, NoLock);
-			table_close(store->heap, NoLock);
-		}
-		table->relid = InvalidOid;
-	}
+	store->heap = idem_table_open(table, lockmode, !force_sql, &store->index);
 }
 
 /* Closes what idem_store_open opened; the locks stay. */
@@ -535,25 +480,6 @@ idem_check_owner(const IdemTable *table, const Datum *key, Datum owner)
 }
 
 
-/*
- * Forgets what is known of a table.  This may run at any moment that takes a
- * lock, also while idem_store_open is at work, so it only tags.
- */
-static void
-invalidate(Datum arg, Oid relid)
-{
-	for (int i = 0; i < ntables_used; i++)
-	{
-		IdemTable  *table = tables_used[i];
-
-		if (relid == InvalidOid || relid == table->relid)
-		{
-			table->relid = InvalidOid;
-			table->route = IDEM_ROUTE_UNKNOWN;
-		}
-	}
-}
-
 /* Refuses to write where core would. */
 static void
 check_writable(void)
@@ -576,100 +502,6 @@ check_writable(void)
 				 errmsg("cannot write during a parallel operation"),
 				 errdetail("The query that makes the call runs in parallel."),
 				 errhint("Mark functions that call idem as PARALLEL UNSAFE.")));
-}
-
-/* Lets the callback know a table. */
-static void
-use_table(IdemTable *table)
-{
-	for (int i = 0; i < ntables_used; i++)
-		if (tables_used[i] == table)
-			return;
-	if (ntables_used == MAX_TABLES)
-		elog(ERROR, "too many tables");
-	tables_used[ntables_used++] = table;
-}
-
-/* Looks a table up by its name. */
-static void
-find_table(IdemTable *table)
-{
-	Oid			schema = get_namespace_oid("idem", true);
-
-	table->route = IDEM_ROUTE_UNKNOWN;
-	if (OidIsValid(schema))
-		table->relid = get_relname_relid(table->relname, schema);
-	if (!OidIsValid(table->relid))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("relation \"idem.%s\" does not exist", table->relname),
-				 errdetail("The tables of the extension \"idem\" are not in this database."),
-				 errhint("Run CREATE EXTENSION idem.")));
-}
-
-/*
- * The index for the direct route, if the table is as our script made it.
- * Whatever is not known here is a no.
- */
-static Oid
-index_as_made(const IdemTable *table, Relation heap)
-{
-	TupleDesc	desc = RelationGetDescr(heap);
-	List	   *indexes;
-	Oid			result = InvalidOid;
-
-	if (heap->rd_rel->relkind != RELKIND_RELATION ||
-		heap->rd_rel->relam != HEAP_TABLE_AM_OID ||
-		heap->rd_rel->relpersistence == RELPERSISTENCE_TEMP ||
-		heap->rd_rel->relhassubclass || heap->rd_rel->relispartition ||
-		heap->rd_rel->relhasrules || heap->rd_rel->relrowsecurity ||
-		heap->trigdesc != NULL || heap->rd_rel->relchecks > 0 ||
-		desc->natts != table->natts)
-		return InvalidOid;
-
-	for (int i = 0; i < desc->natts; i++)
-	{
-		Form_pg_attribute att = TupleDescAttr(desc, i);
-
-		if (att->attisdropped || att->atttypid != table->atttypes[i])
-			return InvalidOid;
-	}
-
-	/* REINDEX CONCURRENTLY adds a second index, which must be kept as well */
-	indexes = RelationGetIndexList(heap);
-	if (list_length(indexes) == 1)
-	{
-		Relation	index = index_open(linitial_oid(indexes), AccessShareLock);
-
-		if (is_key_index(table, index))
-			result = RelationGetRelid(index);
-		index_close(index, AccessShareLock);
-	}
-	list_free(indexes);
-	return result;
-}
-
-/* Is this the primary key that our script made? */
-static bool
-is_key_index(const IdemTable *table, Relation index)
-{
-	Form_pg_index form = index->rd_index;
-
-	if (index->rd_rel->relam != BTREE_AM_OID || !form->indisprimary ||
-		!form->indisunique || !form->indimmediate || !form->indisvalid ||
-		!form->indisready || !form->indislive ||
-		form->indnatts != table->nkeys ||
-		form->indnkeyatts != table->nkeys ||
-		RelationGetIndexExpressions(index) != NIL ||
-		RelationGetIndexPredicate(index) != NIL)
-		return false;
-
-	for (int i = 0; i < table->nkeys; i++)
-		if (form->indkey.values[i] != i + 1 ||
-			index->rd_indcollation[i] != C_COLLATION_OID ||
-			index->rd_opcintype[i] != TEXTOID)
-			return false;
-	return true;
 }
 
 /*
