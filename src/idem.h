@@ -87,6 +87,7 @@ typedef struct IdemTable
 	IdemPlan	find;			/* key -> all columns */
 	IdemPlan	insert;			/* all columns, ON CONFLICT DO NOTHING */
 	IdemPlan	lock;			/* key -> FOR NO KEY UPDATE */
+	IdemPlan	share;			/* key -> FOR SHARE; if such locks are taken */
 	IdemPlan	update;			/* all columns, by key */
 
 	Oid			relid;			/* InvalidOid: look it up */
@@ -110,7 +111,10 @@ typedef struct IdemStore
 	Relation	heap;
 	Relation	index;			/* NULL: through SQL */
 	bool		wait;			/* may wait for another transaction */
+	bool		busy_is_answer; /* without wait: busy in place of ID409 */
+	bool		busy;			/* another transaction was in the way */
 	bool		row_locked;		/* through SQL: the row found is locked */
+	ItemPointerData locked;		/* directly: this row version is locked */
 	int			refused;		/* inserts that did nothing, in a row */
 	int			nreserved;
 	LOCKTAG		reserved[IDEM_RESERVE_MAX];
@@ -140,6 +144,13 @@ typedef enum IdemAccess
 	IDEM_WRITE
 } IdemAccess;
 
+/* How firmly a row is locked: nobody else may write it, either way. */
+typedef enum IdemRowLock
+{
+	IDEM_LOCK_UPDATE,			/* to write it */
+	IDEM_LOCK_SHARE				/* others may hold such a lock, too */
+} IdemRowLock;
+
 extern void idem_store_init(void);
 extern void idem_store_open(IdemStore *store, IdemTable *table,
 							IdemAccess access, bool wait);
@@ -155,6 +166,8 @@ extern bool idem_store_insert(IdemStore *store, const Datum *values,
 							  const bool *nulls);
 extern void idem_store_insert_many(IdemStore *store, Datum **values,
 								   bool **nulls, int n, bool *inserted);
+extern bool idem_store_lock(IdemStore *store, const IdemRow *row,
+							IdemRowLock strength);
 extern bool idem_store_update(IdemStore *store, IdemRow *row,
 							  const Datum *values, const bool *nulls);
 extern char *idem_store_key(const IdemTable *table, const Datum *key);
