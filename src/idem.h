@@ -115,7 +115,7 @@ typedef struct IdemStore
 	bool		busy;			/* another transaction was in the way */
 	bool		row_locked;		/* through SQL: the row found is locked */
 	ItemPointerData locked;		/* directly: this row version is locked */
-	int			refused;		/* inserts that did nothing, in a row */
+	int			refused;		/* through SQL: writes that came to nothing */
 	int			nreserved;
 	LOCKTAG		reserved[IDEM_RESERVE_MAX];
 } IdemStore;

@@ -87,7 +87,7 @@
  */
 #define RESERVATION_CLASS	0x1DE
 
-/* How often an insert may do nothing although no row is to be found. */
+/* How often what SQL writes may come to nothing for no reason to be found. */
 #define MAX_REFUSED			100
 
 static bool force_sql = false;
@@ -111,6 +111,7 @@ static uint64 sql_write_at_once(IdemStore *store, IdemPlan plan,
 								const Datum *values, const bool *nulls);
 static bool sql_lock(IdemStore *store, const IdemRow *row,
 					 IdemRowLock strength);
+static void count_refusal(IdemStore *store, const Datum *key);
 static void changed(const IdemStore *store, const Datum *key);
 static void busy(IdemStore *store, const Datum *key);
 static bool add_index_entry(IdemStore *store, const Datum *values,
@@ -325,21 +326,7 @@ idem_store_insert(IdemStore *store, const Datum *values, const bool *nulls)
 	{
 		if (sql_write(store, store->table->insert, values, nulls) > 0)
 			return true;
-
-		/*
-		 * The row that was in the way may be gone by now, which is rare; a
-		 * trigger that suppresses our row would have us here for ever.
-		 */
-		if (++store->refused > MAX_REFUSED)
-			ereport(ERROR,
-					(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-					 errmsg("table \"idem.%s\" does not take a row",
-							store->table->relname),
-					 errdetail("Key %s was inserted %d times without a conflict, and is not there.",
-							   idem_store_key(store->table, values),
-							   store->refused),
-					 errhint("Look for a trigger or rule on \"idem.%s\" that suppresses the row.",
-							 store->table->relname)));
+		count_refusal(store, values);
 		return false;
 	}
 
@@ -468,8 +455,14 @@ idem_store_update(IdemStore *store, IdemRow *row, const Datum *values,
 	Assert(store->nreserved == 0);
 
 	if (store->index == NULL)
-		return sql_lock(store, row, IDEM_LOCK_UPDATE) &&
-			sql_write(store, store->table->update, values, nulls) > 0;
+	{
+		if (!sql_lock(store, row, IDEM_LOCK_UPDATE))
+			return false;
+		if (sql_write(store, store->table->update, values, nulls) > 0)
+			return true;
+		count_refusal(store, values);
+		return false;
+	}
 
 	if (!store->wait && !ItemPointerEquals(&store->locked, &row->tid) &&
 		!idem_store_lock(store, row, IDEM_LOCK_UPDATE))
@@ -766,6 +759,26 @@ busy(IdemStore *store, const Datum *key)
 			 errdetail("Key %s is held by another open transaction.",
 					   idem_store_key(store->table, key)),
 			 errhint("Try again later, or let the call wait.")));
+}
+
+/*
+ * SQL wrote nothing.  The row that was in the way, or that was to be changed,
+ * may be gone by now, which is rare; a trigger that suppresses what we write
+ * would have us look again for ever.
+ */
+static void
+count_refusal(IdemStore *store, const Datum *key)
+{
+	if (++store->refused <= MAX_REFUSED)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+			 errmsg("table \"idem.%s\" does not take a row",
+					store->table->relname),
+			 errdetail("Key %s was written %d times, to no effect.",
+					   idem_store_key(store->table, key), store->refused),
+			 errhint("Look for a trigger or rule on \"idem.%s\" that suppresses the row.",
+					 store->table->relname)));
 }
 
 /* The row that was found is no longer the current one. */
