@@ -81,7 +81,7 @@ static bool take_new(IdemStore *store, Datum name, const Interval *ttl,
 static void write_grant(IdemRow *row, int64 fence, const Interval *ttl);
 static bool change_held(FunctionCallInfo fcinfo, const Interval *ttl);
 static bool is_live(const IdemRow *row);
-static bool is_held(const IdemRow *row, int64 fence);
+static bool is_granted(const IdemRow *row, int64 fence);
 static void lost_error(Datum name, const IdemRow *row, int64 fence);
 static Datum get_name(FunctionCallInfo fcinfo);
 
@@ -150,11 +150,11 @@ idem_lock_check(PG_FUNCTION_ARGS)
 		idem_store_find(&store, &name, &row);
 		if (row.presence == IDEM_PRESENT)
 			idem_check_owner(&lock_table, &name, row.values[LOCK_OWNER]);
-		if (!is_held(&row, fence))
+		if (!is_granted(&row, fence))
 			lost_error(name, &row, fence);
 		locked = idem_store_lock(&store, &row, IDEM_LOCK_SHARE);
 	} while (!locked);
-	if (!is_held(&row, fence))
+	if (!is_live(&row))
 		lost_error(name, &row, fence);
 	idem_store_close(&store);
 
@@ -259,13 +259,12 @@ change_held(FunctionCallInfo fcinfo, const Interval *ttl)
 		idem_store_find(&store, &name, &row);
 		if (row.presence == IDEM_PRESENT)
 			idem_check_owner(&lock_table, &name, row.values[LOCK_OWNER]);
-		if (!is_held(&row, fence))
+		if (!is_granted(&row, fence))
 			break;
 		if (!idem_store_lock(&store, &row, IDEM_LOCK_UPDATE))
 			continue;
 
-		/* the lease may have run out while we waited */
-		if (!is_held(&row, fence))
+		if (!is_live(&row))
 			break;
 		row.nulls[LOCK_LEASE_UNTIL] = ttl == NULL;
 		if (ttl != NULL)
@@ -286,12 +285,16 @@ is_live(const IdemRow *row)
 		DatumGetTimestampTz(row->values[LOCK_LEASE_UNTIL]) > GetCurrentTimestamp();
 }
 
-/* Does whoever has this fence hold the lock at this moment? */
+/*
+ * Was the lock granted with this fence, and neither granted again nor given
+ * back since?  Then only its lease decides, once the row is locked.
+ */
 static bool
-is_held(const IdemRow *row, int64 fence)
+is_granted(const IdemRow *row, int64 fence)
 {
 	return row->presence == IDEM_PRESENT &&
-		DatumGetInt64(row->values[LOCK_FENCE]) == fence && is_live(row);
+		DatumGetInt64(row->values[LOCK_FENCE]) == fence &&
+		!row->nulls[LOCK_LEASE_UNTIL];
 }
 
 /* The lock is not the caller's any more, or never was. */
