@@ -9,8 +9,10 @@ MODULE_big = idem
 OBJS = \
 	idem.o \
 	src/arg.o \
+	src/attempt.o \
 	src/claim.o \
 	src/claim_row.o \
+	src/lock.o \
 	src/plan.o \
 	src/store.o \
 	src/table.o

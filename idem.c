@@ -8,6 +8,8 @@
  * thing itself.
  *
  *		src/claim.c		claims: work in this transaction, done once
+ *		src/attempt.c	attempts: work that leaves the database
+ *		src/lock.c		locks: one holder of a name, with a fencing number
  *		src/claim_row.c	a row of idem.claim, for claims and attempts alike
  *		src/store.c		our own hot tables, directly or through SQL
  *		src/table.c		is a table of ours as our script made it?

@@ -47,6 +47,7 @@ extern void idem_check_text(Datum value, const char *name, int maxlen);
 extern bool idem_arg_bool(FunctionCallInfo fcinfo, int argno, const char *name);
 extern Interval *idem_arg_interval(FunctionCallInfo fcinfo, int argno,
 								   const char *name);
+extern TimestampTz idem_time_after(TimestampTz time, const Interval *interval);
 
 /* plan.c: every SQL text that C runs */
 typedef enum IdemPlan
@@ -57,10 +58,15 @@ typedef enum IdemPlan
 	IDEM_PLAN_CLAIM_UPDATE,
 	IDEM_PLAN_CLAIM_FORGET,
 	IDEM_PLAN_CLAIM_WINDOW,
-	IDEM_PLAN_CLAIM_PURGE
+	IDEM_PLAN_CLAIM_PURGE,
+	IDEM_PLAN_LOCK_FIND,
+	IDEM_PLAN_LOCK_INSERT,
+	IDEM_PLAN_LOCK_LOCK,
+	IDEM_PLAN_LOCK_SHARE,
+	IDEM_PLAN_LOCK_UPDATE
 } IdemPlan;
 
-#define IDEM_PLANS			(IDEM_PLAN_CLAIM_PURGE + 1)
+#define IDEM_PLANS			(IDEM_PLAN_LOCK_UPDATE + 1)
 
 extern uint64 idem_plan_execute(IdemPlan plan, Oid owner, bool read_only,
 								const Datum *values, const bool *nulls,
