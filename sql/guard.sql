@@ -441,7 +441,10 @@ SET idem.force_sql = off;
 SELECT regress_guard.work('z'), regress_guard.route(), regress_guard.intact();
 SELECT bool_and(NOT idem_claim('guard', seq)) AS all_taken, count(*) > 100 AS many FROM idem.claim WHERE source = 'guard' AND status NOT IN ('o', 'r');
 SELECT attname, format_type(atttypid, atttypmod), attnotnull, atthasdef FROM pg_attribute WHERE attrelid = 'idem.claim'::regclass AND attnum > 0 ORDER BY attnum;
-SELECT relkind, relpersistence, relhasrules, relhastriggers, relrowsecurity, relforcerowsecurity, relhassubclass, reloptions FROM pg_class WHERE oid = 'idem.claim'::regclass;
+SELECT relkind, relpersistence, relrowsecurity, relforcerowsecurity, reloptions, relacl IS NOT DISTINCT FROM acldefault('r', relowner) AS privileges FROM pg_class WHERE oid = 'idem.claim'::regclass;
+SELECT (SELECT count(*) FROM pg_trigger WHERE tgrelid = c.oid) AS triggers, (SELECT count(*) FROM pg_rewrite WHERE ev_class = c.oid) AS rules, (SELECT count(*) FROM pg_policy WHERE polrelid = c.oid) AS policies,
+	   (SELECT count(*) FROM pg_inherits WHERE c.oid IN (inhrelid, inhparent)) AS relatives, (SELECT count(*) FROM pg_constraint WHERE conrelid = c.oid AND contype NOT IN ('p', 'n')) AS constraints
+FROM pg_class c WHERE oid = 'idem.claim'::regclass;
 SELECT indexrelid::regclass, indisclustered, indisvalid FROM pg_index WHERE indrelid = 'idem.claim'::regclass;
 SELECT count(*) AS dumped FROM pg_extension WHERE extname = 'idem' AND 'idem.claim'::regclass = ANY (extconfig);
 
