@@ -360,6 +360,12 @@ ALTER TABLE idem.claim ALTER COLUMN source TYPE varchar(300);
 SELECT regress_guard.work('c9'), regress_guard.intact();
 ROLLBACK;
 SELECT regress_guard.work('c9'), regress_guard.intact();
+-- NOT NULL where ours has none: the server's word, not ours
+BEGIN;
+DELETE FROM idem.claim;
+ALTER TABLE idem.claim ALTER COLUMN request SET NOT NULL;
+SELECT idem_claim('guard', 'c with', '{}'), regress_guard.state($$SELECT idem_claim('guard', 'c without')$$), regress_guard.state($$SELECT * FROM idem_claim_batch('guard', '{c without}')$$);
+ROLLBACK;
 -- a foreign key to it, which puts triggers on it
 BEGIN;
 CREATE TABLE regress_guard.ref (s text COLLATE "C", k text COLLATE "C", FOREIGN KEY (s, k) REFERENCES idem.claim);
