@@ -10,8 +10,12 @@ OBJS = \
 	idem.o \
 	src/arg.o \
 	src/claim.o \
+	src/keyvalue.o \
 	src/plan.o \
-	src/store.o
+	src/row.o \
+	src/store.o \
+	src/target.o \
+	src/version.o
 
 EXTENSION = idem
 DATA = $(wildcard idem--*.sql)

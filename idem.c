@@ -8,6 +8,10 @@
  * thing itself.
  *
  *		src/claim.c		claims: work in this transaction, done once
+ *		src/row.c		rows of the caller's: deduct, lock, insert once
+ *		src/version.c	the version trigger
+ *		src/target.c	a table of the caller's and the key of one row
+ *		src/keyvalue.c	a key value, as its column takes it
  *		src/store.c		our own hot tables, directly or through SQL
  *		src/plan.c		every SQL text that C runs
  *		src/arg.c		what an argument may be
@@ -43,5 +47,6 @@ void
 _PG_init(void)
 {
 	idem_store_init();
+	idem_target_init();
 	MarkGUCPrefixReserved("idem");
 }

@@ -102,7 +102,6 @@ static IdemTable *tables_used[MAX_TABLES];
 static int	ntables_used = 0;
 
 static void invalidate(Datum arg, Oid relid);
-static void check_writable(void);
 static void use_table(IdemTable *table);
 static void find_table(IdemTable *table);
 static Oid	index_as_made(const IdemTable *table, Relation heap);
@@ -153,7 +152,7 @@ idem_store_open(IdemStore *store, IdemTable *table, IdemAccess access,
 	LOCKMODE	lockmode = access == IDEM_READ ? AccessShareLock : RowExclusiveLock;
 
 	if (access == IDEM_WRITE)
-		check_writable();
+		idem_check_writable();
 
 	store->table = table;
 	store->wait = wait;
@@ -502,6 +501,30 @@ idem_store_update(IdemStore *store, IdemRow *row, const Datum *values,
 	return false;
 }
 
+/* Refuses to write where core would. */
+void
+idem_check_writable(void)
+{
+	if (RecoveryInProgress())
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("cannot write during recovery"),
+				 errdetail("This server is a hot standby; it only answers reading functions."),
+				 errhint("Send the call to the primary server.")));
+	if (XactReadOnly)
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("cannot write in a read-only transaction"),
+				 errdetail("The transaction was set to be read only."),
+				 errhint("Use a transaction that is READ WRITE.")));
+	if (IsInParallelMode())
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TRANSACTION_STATE),
+				 errmsg("cannot write during a parallel operation"),
+				 errdetail("The query that makes the call runs in parallel."),
+				 errhint("Mark functions that call idem as PARALLEL UNSAFE.")));
+}
+
 /* A key for a message, as core writes keys: "(source, seq)=(web, 42)". */
 char *
 idem_store_key(const IdemTable *table, const Datum *key)
@@ -552,30 +575,6 @@ invalidate(Datum arg, Oid relid)
 			table->route = IDEM_ROUTE_UNKNOWN;
 		}
 	}
-}
-
-/* Refuses to write where core would. */
-static void
-check_writable(void)
-{
-	if (RecoveryInProgress())
-		ereport(ERROR,
-				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
-				 errmsg("cannot write during recovery"),
-				 errdetail("This server is a hot standby; it only answers reading functions."),
-				 errhint("Send the call to the primary server.")));
-	if (XactReadOnly)
-		ereport(ERROR,
-				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
-				 errmsg("cannot write in a read-only transaction"),
-				 errdetail("The transaction was set to be read only."),
-				 errhint("Use a transaction that is READ WRITE.")));
-	if (IsInParallelMode())
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_TRANSACTION_STATE),
-				 errmsg("cannot write during a parallel operation"),
-				 errdetail("The query that makes the call runs in parallel."),
-				 errhint("Mark functions that call idem as PARALLEL UNSAFE.")));
 }
 
 /* Lets the callback know a table. */
