@@ -189,6 +189,7 @@ typedef struct IdemRowSpec
 typedef enum IdemRowPlan
 {
 	IDEM_ROW_LOCK,				/* locks the row */
+	IDEM_ROW_EXISTS,			/* is it there? */
 	IDEM_ROW_READ,				/* the column */
 	IDEM_ROW_READ_ALL,			/* the row, as one composite value */
 	IDEM_ROW_LOCK_TEXT,			/* locks the row; the column as text */
@@ -260,6 +261,7 @@ typedef struct IdemTarget
 extern void idem_target_init(void);
 extern void idem_target_open(IdemTarget *target, Oid relid, const char *column,
 							 LOCKMODE lockmode);
+extern Oid	idem_target_choose(Oid relid, const bool *nulls);
 extern void idem_target_key(IdemTarget *target, FunctionCallInfo fcinfo,
 							int argno);
 extern bool idem_target_execute(IdemTarget *target, IdemRowPlan plan,

@@ -239,6 +239,7 @@ static const struct
 	bool		takes_value;
 }			row_plans[IDEM_ROW_PLANS] = {
 	[IDEM_ROW_LOCK] = {SPI_OK_SELECT, false},
+	[IDEM_ROW_EXISTS] = {SPI_OK_SELECT, false},
 	[IDEM_ROW_READ] = {SPI_OK_SELECT, false},
 	[IDEM_ROW_READ_ALL] = {SPI_OK_SELECT, false},
 	[IDEM_ROW_LOCK_TEXT] = {SPI_OK_SELECT, false},
@@ -274,6 +275,11 @@ idem_plan_row(const IdemRowSpec *spec, IdemRowPlan plan)
 			appendStringInfo(&text, "SELECT FROM %s%s", only, table);
 			append_key(&text, spec);
 			appendStringInfoString(&text, " FOR NO KEY UPDATE");
+			break;
+
+		case IDEM_ROW_EXISTS:
+			appendStringInfo(&text, "SELECT FROM %s%s", only, table);
+			append_key(&text, spec);
 			break;
 
 		case IDEM_ROW_READ:

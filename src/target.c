@@ -97,7 +97,7 @@ typedef struct KeptTarget
 	bool		guarded;
 	bool		stale;			/* look it up anew */
 	int			uses;			/* calls that are at work with it */
-	IdemKeyCast    *casts;			/* one for each column of the key */
+	IdemKeyCast *casts;			/* one for each column of the key */
 	SPIPlanPtr	plans[IDEM_ROW_PLANS];	/* NULL until the first use */
 	List	   *inserts;		/* of InsertPlan, the newest first */
 	MemoryContext context;		/* holds all this but the plans */
@@ -135,9 +135,9 @@ static Oid	table_of(Oid relid);
 static void check_kind(Relation heap);
 static Oid	primary_key(Relation heap);
 static void read_key(KeptTarget *entry, Relation heap, Oid index);
+static const char *index_fault(HeapTuple tuple, const char **hint);
 static bool is_btree(Oid index);
-static void refuse_index(Relation heap, Oid index, const char *why,
-						 const char *hint) pg_attribute_noreturn();
+static bool all_given(Form_pg_index form, const bool *nulls);
 static void read_column(KeptTarget *entry, Relation heap);
 static bool may_change_row(Relation heap, const char *column);
 static bool is_version_trigger(const Trigger *trigger, const char *column);
@@ -185,6 +185,60 @@ idem_target_open(IdemTarget *target, Oid relid, const char *column,
 	callback->arg = target->entry;
 	target->entry->uses++;
 	MemoryContextRegisterResetCallback(CurrentMemoryContext, callback);
+}
+
+/*
+ * The index to find a row by of which these columns are null: the primary key
+ * if it can be, else the only unique index that can.  Locks the table.
+ */
+Oid
+idem_target_choose(Oid relid, const bool *nulls)
+{
+	Relation	heap = table_open(relid, RowExclusiveLock);
+	List	   *indexes = RelationGetIndexList(heap);
+	Oid			primary = InvalidOid;
+	Oid			chosen = InvalidOid;
+	int			nchosen = 0;
+	ListCell   *lc;
+
+	foreach(lc, indexes)
+	{
+		HeapTuple	tuple = SearchSysCache1(INDEXRELID,
+											ObjectIdGetDatum(lfirst_oid(lc)));
+		Form_pg_index form;
+		const char *hint;
+
+		if (!HeapTupleIsValid(tuple))
+			continue;
+		form = (Form_pg_index) GETSTRUCT(tuple);
+		if (index_fault(tuple, &hint) == NULL && all_given(form, nulls))
+		{
+			if (form->indisprimary)
+				primary = lfirst_oid(lc);
+			chosen = lfirst_oid(lc);
+			nchosen++;
+		}
+		ReleaseSysCache(tuple);
+	}
+	list_free(indexes);
+
+	if (OidIsValid(primary))
+		chosen = primary;
+	else if (nchosen != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_COLUMN_REFERENCE),
+				 errmsg(nchosen == 0 ?
+						"no unique index of table \"%s\" has all its fields given" :
+						"several unique indexes of table \"%s\" have all their fields given",
+						RelationGetRelationName(heap)),
+				 nchosen == 0 ?
+				 errdetail("A row that is there already can only be found by a primary key or unique index.") :
+				 errdetail("%d unique indexes could tell whether the row is there already.", nchosen),
+				 nchosen == 0 ?
+				 errhint("Give the fields of the primary key or of a unique index a value.") :
+				 errhint("Pass the one that is meant as argument \"key\".")));
+	table_close(heap, NoLock);
+	return chosen;
 }
 
 /* Takes the key from the arguments of a VARIADIC "any" that begin at argno. */
@@ -594,33 +648,24 @@ read_key(KeptTarget *entry, Relation heap, Oid index)
 	Form_pg_index form;
 	oidvector  *collations;
 	oidvector  *opclasses;
+	const char *why;
+	const char *hint;
 	bool		isnull;
 
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "cache lookup failed for index %u", index);
 	form = (Form_pg_index) GETSTRUCT(tuple);
 
-	if (!form->indisunique)
-		refuse_index(heap, index, "it is not unique",
-					 "Pass a unique index.");
-	if (!heap_attisnull(tuple, Anum_pg_index_indexprs, NULL))
-		refuse_index(heap, index, "it is on an expression",
-					 "Pass a unique index on plain columns.");
-	if (!heap_attisnull(tuple, Anum_pg_index_indpred, NULL))
-		refuse_index(heap, index, "it is partial, so other rows may have the same key",
-					 "Pass a unique index that has no WHERE clause.");
-	if (!form->indimmediate)
-		refuse_index(heap, index, "it is deferrable, so a key may be there twice for a while",
-					 "Make the constraint anew as NOT DEFERRABLE, or pass another unique index.");
-	if (!form->indisvalid || !form->indisready || !form->indislive)
-		refuse_index(heap, index, "it is not valid, so rows may be missing in it",
-					 heap->rd_rel->relkind == RELKIND_PARTITIONED_TABLE ?
-					 "Attach an index of every partition to it with ALTER INDEX ... ATTACH PARTITION." :
-					 "Run REINDEX INDEX on it.");
-
-	if (!is_btree(index))
-		refuse_index(heap, index, "it is not a btree index",
-					 "Pass a unique btree index.");
+	why = index_fault(tuple, &hint);
+	if (why != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_COLUMN_REFERENCE),
+				 errmsg("index \"%s\" does not identify one row",
+						get_rel_name(index)),
+				 errdetail("Index \"%s\" of table \"%s\" cannot be used: %s.",
+						   get_rel_name(index), RelationGetRelationName(heap),
+						   why),
+				 errhint("%s", hint)));
 
 	collations = (oidvector *) DatumGetPointer(SysCacheGetAttr(INDEXRELID, tuple,
 															   Anum_pg_index_indcollation,
@@ -661,6 +706,55 @@ read_key(KeptTarget *entry, Relation heap, Oid index)
 	ReleaseSysCache(tuple);
 }
 
+/* Are the fields of an index all given? */
+static bool
+all_given(Form_pg_index form, const bool *nulls)
+{
+	for (int i = 0; i < form->indnkeyatts; i++)
+		if (nulls[form->indkey.values[i] - 1])
+			return false;
+	return true;
+}
+
+/* Why an index does not find one row, and what to do; NULL if it does. */
+static const char *
+index_fault(HeapTuple tuple, const char **hint)
+{
+	Form_pg_index form = (Form_pg_index) GETSTRUCT(tuple);
+
+	if (!form->indisunique)
+	{
+		*hint = "Pass a unique index.";
+		return "it is not unique";
+	}
+	if (!heap_attisnull(tuple, Anum_pg_index_indexprs, NULL))
+	{
+		*hint = "Pass a unique index on plain columns.";
+		return "it is on an expression";
+	}
+	if (!heap_attisnull(tuple, Anum_pg_index_indpred, NULL))
+	{
+		*hint = "Pass a unique index that has no WHERE clause.";
+		return "it is partial, so other rows may have the same key";
+	}
+	if (!form->indimmediate)
+	{
+		*hint = "Make the constraint anew as NOT DEFERRABLE, or pass another unique index.";
+		return "it is deferrable, so a key may be there twice for a while";
+	}
+	if (!form->indisvalid || !form->indisready || !form->indislive)
+	{
+		*hint = "Run REINDEX INDEX on it; if it is partitioned, attach an index of each partition to it.";
+		return "it is not valid, so rows may be missing in it";
+	}
+	if (!is_btree(form->indexrelid))
+	{
+		*hint = "Pass a unique btree index.";
+		return "it is not a btree index";
+	}
+	return NULL;
+}
+
 /* Is an index a btree?  Other methods need not have an equality operator. */
 static bool
 is_btree(Oid index)
@@ -673,19 +767,6 @@ is_btree(Oid index)
 	result = ((Form_pg_class) GETSTRUCT(tuple))->relam == BTREE_AM_OID;
 	ReleaseSysCache(tuple);
 	return result;
-}
-
-/* Says why an index does not find one row. */
-static void
-refuse_index(Relation heap, Oid index, const char *why, const char *hint)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_COLUMN_REFERENCE),
-			 errmsg("index \"%s\" does not identify one row",
-					get_rel_name(index)),
-			 errdetail("Index \"%s\" of table \"%s\" cannot be used: %s.",
-					   get_rel_name(index), RelationGetRelationName(heap), why),
-			 errhint("%s", hint)));
 }
 
 /* Reads the column, if one was named. */

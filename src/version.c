@@ -96,7 +96,7 @@ idem_version(PG_FUNCTION_ARGS)
 	if (!null && given == current + 1)
 		return PointerGetDatum(trigger->tg_newtuple);
 	if (given != current ||
-		null != heap_attisnull(trigger->tg_trigtuple, column->attnum, desc))
+		(null && !heap_attisnull(trigger->tg_trigtuple, column->attnum, desc)))
 		refuse_stale(trigger, column, current, null, given);
 
 	value = version_datum(column, current + 1);
