@@ -126,6 +126,7 @@ static struct
 static void invalidate_relation(Datum arg, Oid relid);
 static void invalidate_all(Datum arg, int cacheid, uint32 hashvalue);
 static KeptTarget *find_entry(const TargetKey *name, LOCKMODE lockmode);
+static KeptTarget *kept_entry(const TargetKey *name);
 static KeptTarget *make_entry(const TargetKey *name, Oid heap);
 static void keep_entry(KeptTarget *entry);
 static void discard_entry(KeptTarget *entry);
@@ -427,28 +428,27 @@ find_entry(const TargetKey *name, LOCKMODE lockmode)
 {
 	for (;;)
 	{
-		TargetSlot *slot = targets == NULL ? NULL :
-			hash_search(targets, name, HASH_FIND, NULL);
+		KeptTarget *entry = kept_entry(name);
 		Oid			heap;
 
-		if (slot != NULL && slot->entry->stale)
+		if (entry != NULL && entry->stale)
 		{
-			discard_entry(slot->entry);
-			slot = NULL;
+			discard_entry(entry);
+			entry = NULL;
 		}
 
 		/* taking the lock shows us what others did to the table before */
-		heap = slot != NULL ? slot->entry->spec.heap : table_of(name->relid);
+		heap = entry != NULL ? entry->spec.heap : table_of(name->relid);
 		LockRelationOid(heap, lockmode);
 
-		if (slot != NULL && !slot->entry->stale)
+		if (entry != NULL && !entry->stale)
 		{
-			dlist_move_head(&recent, &slot->entry->node);
-			return slot->entry;
+			dlist_move_head(&recent, &entry->node);
+			return entry;
 		}
-		if (slot == NULL && table_of(name->relid) == heap)
+		if (entry == NULL && table_of(name->relid) == heap)
 		{
-			KeptTarget *entry = make_entry(name, heap);
+			entry = make_entry(name, heap);
 
 			if (entry != NULL)
 			{
@@ -461,6 +461,26 @@ find_entry(const TargetKey *name, LOCKMODE lockmode)
 		UnlockRelationOid(heap, lockmode);
 		CHECK_FOR_INTERRUPTS();
 	}
+}
+
+/* The entry that is kept for a target, NULL if none. */
+static KeptTarget *
+kept_entry(const TargetKey *name)
+{
+	TargetSlot *slot;
+
+	/* most often it is the one used before */
+	if (!dlist_is_empty(&recent))
+	{
+		KeptTarget *entry = dlist_head_element(KeptTarget, node, &recent);
+
+		if (memcmp(&entry->name, name, sizeof(TargetKey)) == 0)
+			return entry;
+	}
+	if (targets == NULL)
+		return NULL;
+	slot = hash_search(targets, name, HASH_FIND, NULL);
+	return slot != NULL ? slot->entry : NULL;
 }
 
 /*
