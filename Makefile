@@ -13,6 +13,7 @@ OBJS = \
 	src/keyvalue.o \
 	src/plan.o \
 	src/row.o \
+	src/rowspec.o \
 	src/store.o \
 	src/target.o \
 	src/version.o

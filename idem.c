@@ -11,6 +11,7 @@
  *		src/row.c		rows of the caller's: deduct, lock, insert once
  *		src/version.c	the version trigger
  *		src/target.c	a table of the caller's and the key of one row
+ *		src/rowspec.c	what the catalog says of that table and key
  *		src/keyvalue.c	a key value, as its column takes it
  *		src/store.c		our own hot tables, directly or through SQL
  *		src/plan.c		every SQL text that C runs

@@ -176,7 +176,10 @@ typedef struct IdemKeyColumn
 typedef struct IdemRowSpec
 {
 	Oid			heap;			/* the table */
+	Oid			index;			/* whose columns are the key */
 	bool		partitioned;
+	bool		guarded;		/* a BEFORE UPDATE trigger may change the
+								 * column, or suppress the row */
 	AttrNumber	column;			/* the column to work on, 0 if none */
 	Oid			columntype;		/* as declared, perhaps a domain */
 	Oid			columnbase;		/* the type below the domain */
@@ -212,6 +215,13 @@ extern struct _SPI_plan *idem_plan_row_insert(const IdemRowSpec *spec,
 extern bool idem_plan_row_execute(struct _SPI_plan *plan, IdemRowPlan which,
 								  const Datum *values, MemoryContext copyto,
 								  Datum *result, bool *resultnull);
+
+/* rowspec.c: what the catalog says of a table and of a key to its rows */
+extern Oid	idem_spec_table(Oid relid);
+extern Oid	idem_spec_primary_key(Relation heap);
+extern Oid	idem_spec_choose(Oid relid, const bool *nulls);
+extern void idem_spec_read(IdemRowSpec *spec, Relation heap, Oid index,
+						   const char *column);
 
 /* keyvalue.c: a key value that the caller gave, as its column takes it */
 
@@ -251,8 +261,6 @@ struct KeptTarget;
 typedef struct IdemTarget
 {
 	const IdemRowSpec *spec;
-	bool		guarded;		/* a BEFORE UPDATE trigger may change or
-								 * suppress what is written */
 	Datum		key[INDEX_MAX_KEYS];	/* of spec->key[i].basetype each */
 	struct KeptTarget *entry;	/* target.c's own */
 	MemoryContext caller;		/* where results go */
@@ -261,7 +269,6 @@ typedef struct IdemTarget
 extern void idem_target_init(void);
 extern void idem_target_open(IdemTarget *target, Oid relid, const char *column,
 							 LOCKMODE lockmode);
-extern Oid	idem_target_choose(Oid relid, const bool *nulls);
 extern void idem_target_key(IdemTarget *target, FunctionCallInfo fcinfo,
 							int argno);
 extern bool idem_target_execute(IdemTarget *target, IdemRowPlan plan,
@@ -274,7 +281,7 @@ extern char *idem_target_key_text(const IdemTarget *target);
 extern void idem_target_no_row(const IdemTarget *target) pg_attribute_noreturn();
 extern void idem_target_close(IdemTarget *target);
 
-/* version.c: known to target.c, because it changes no column but its own */
+/* version.c: known to rowspec.c, because it changes no column but its own */
 extern PGDLLEXPORT Datum idem_version(PG_FUNCTION_ARGS);
 
 #endif							/* IDEM_H */

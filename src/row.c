@@ -37,7 +37,7 @@
  * A refusal writes nothing: the UPDATE finds no row, the rest only reads.
  *
  * A BEFORE UPDATE trigger may make an UPDATE that takes something else or
- * nothing.  Where there is one that could (target.c), the row is locked and
+ * nothing.  Where there is one that could (rowspec.c), the row is locked and
  * read first, so that what is stored can be compared with what it should be.
  *
  * Portions Copyright (c) 2026, the idem authors
@@ -105,6 +105,12 @@ idem_deduct(PG_FUNCTION_ARGS)
 	idem_arg_not_null(fcinfo, 0, "target");
 	idem_arg_not_null(fcinfo, 1, "col");
 	idem_arg_not_null(fcinfo, 2, "amount");
+	if (NameStr(*PG_GETARG_NAME(1))[0] == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"col\" must not be empty"),
+				 errdetail("\"col\" has 0 bytes."),
+				 errhint("Pass the name of the column to deduct from.")));
 	amount = PG_GETARG_NUMERIC(2);
 	idem_check_writable();
 
@@ -312,7 +318,7 @@ check_digits(const IdemTarget *target, Numeric amount, int32 scale)
 static bool
 deduct(IdemTarget *target, Datum amount)
 {
-	bool		checked = target->guarded;
+	bool		checked = target->spec->guarded;
 
 	for (int round = 0; round < MAX_ROUNDS; round++)
 	{
@@ -444,7 +450,7 @@ open_candidate(IdemTarget *target, FunctionCallInfo fcinfo, Oid relid,
 	const IdemRowSpec *spec;
 
 	idem_target_open(target, PG_ARGISNULL(1) ?
-					 idem_target_choose(relid, nulls) : PG_GETARG_OID(1),
+					 idem_spec_choose(relid, nulls) : PG_GETARG_OID(1),
 					 NULL, RowExclusiveLock);
 	spec = target->spec;
 	if (spec->heap != relid)
