@@ -9,12 +9,16 @@ MODULE_big = idem
 OBJS = \
 	idem.o \
 	src/arg.o \
+	src/attempt.o \
 	src/claim.o \
+	src/claim_row.o \
 	src/keyvalue.o \
+	src/lock.o \
 	src/plan.o \
 	src/row.o \
 	src/rowspec.o \
 	src/store.o \
+	src/table.o \
 	src/target.o \
 	src/version.o
 

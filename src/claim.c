@@ -9,15 +9,7 @@
  * savepoint, gives the key back at once.  A key belongs to the role that
  * claimed it: another role, unless a member of that one, is refused.
  *
- * The record is one row of idem.claim.  Its status is
- *
- *		done		claimed, or completed by an attempt
- *		running		an attempt holds it until lease_until; without a lease:
- *					idem_call is running its function, which only the
- *					transaction that does so can ever see
- *		open		an attempt gave it back
- *		failed		an attempt failed for good; its answer is the failure
- *		cancelled	nobody may ever run it
+ * The record is one row of idem.claim, which claim_row.c describes.
  *
  * Why exactly one wins.  Two claims of one key meet in the store: the first
  * one's row is there, uncommitted, before the second one looks (store.c says
@@ -47,62 +39,14 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "funcapi.h"
-#include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/jsonb.h"
 #include "utils/memutils.h"
-#include "utils/numeric.h"
 #include "utils/regproc.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
-
-/* Columns of idem.claim, from 0. */
-typedef enum ClaimColumn
-{
-	CLAIM_SOURCE,
-	CLAIM_SEQ,
-	CLAIM_OWNER,
-	CLAIM_STATUS,
-	CLAIM_FENCE,
-	CLAIM_CLAIMED_AT,
-	CLAIM_COMPLETED_AT,
-	CLAIM_LEASE_UNTIL,
-	CLAIM_REQUEST,
-	CLAIM_RESPONSE,
-	CLAIM_COLUMNS
-} ClaimColumn;
-
-#define CLAIM_KEYS		2
-
-/* Column status, as stored; IDEM_EXPIRED is what running becomes with time. */
-typedef enum ClaimStatus
-{
-	CLAIM_DONE = 'd',
-	CLAIM_RUNNING = 'r',
-	CLAIM_EXPIRED = 'x',
-	CLAIM_OPEN = 'o',
-	CLAIM_FAILED = 'f',
-	CLAIM_CANCELLED = 'c'
-} ClaimStatus;
-
-/* Bytes of a request's digest that are kept. */
-#define DIGEST_LEN		16
-
-static IdemTable claim_table = {
-	.relname = "claim",
-	.keyname = "source, seq",
-	.nkeys = CLAIM_KEYS,
-	.natts = CLAIM_COLUMNS,
-	.atttypes = {TEXTOID, TEXTOID, REGROLEOID, CHAROID, INT8OID,
-		TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, BYTEAOID, JSONOID},
-	.find = IDEM_PLAN_CLAIM_FIND,
-	.insert = IDEM_PLAN_CLAIM_INSERT,
-	.lock = IDEM_PLAN_CLAIM_LOCK,
-	.update = IDEM_PLAN_CLAIM_UPDATE
-};
 
 /* One of the keys of a batch. */
 typedef struct BatchKey
@@ -113,10 +57,8 @@ typedef struct BatchKey
 } BatchKey;
 
 static bool take_key(IdemStore *store, const Datum *key, Datum request,
-					 ClaimStatus status, IdemRow *row);
+					 IdemClaimStatus status, IdemRow *row);
 static bool settled(const Datum *key, const IdemRow *row, Datum request);
-static void new_row(const Datum *key, ClaimStatus status, Datum request,
-					Datum *values, bool *nulls);
 static void record_answer(IdemStore *store, const Datum *key, Datum response);
 static bool call_function(Oid function, bool as_jsonb, bool from_jsonb,
 						  Datum request, Datum *response);
@@ -125,11 +67,6 @@ static void claim_in_order(Datum source, BatchKey *keys, int n);
 static int	claim_free_run(IdemStore *store, Datum source, BatchKey *keys,
 						   int n);
 static int	compare_batch_keys(const void *a, const void *b);
-static ClaimStatus row_status(const IdemRow *row);
-static const char *status_name(ClaimStatus status);
-static Datum request_digest(Jsonb *request);
-static bool same_bytes(Datum a, Datum b);
-static void get_key(FunctionCallInfo fcinfo, Datum *key);
 
 PG_FUNCTION_INFO_V1(idem_claim);
 PG_FUNCTION_INFO_V1(idem_claim_batch);
@@ -156,12 +93,12 @@ idem_claim(PG_FUNCTION_ARGS)
 	IdemRow		row;
 	bool		claimed;
 
-	get_key(fcinfo, key);
+	idem_claim_key(fcinfo, key);
 	wait = idem_arg_bool(fcinfo, 3, "wait");
 
-	idem_store_open(&store, &claim_table, IDEM_WRITE, wait);
+	idem_store_open(&store, &idem_claim_table, IDEM_WRITE, wait);
 	claimed = take_key(&store, key,
-					   PG_ARGISNULL(2) ? (Datum) 0 : request_digest(PG_GETARG_JSONB_P(2)),
+					   PG_ARGISNULL(2) ? (Datum) 0 : idem_request_digest(PG_GETARG_JSONB_P(2)),
 					   CLAIM_DONE, &row);
 	idem_store_close(&store);
 
@@ -242,41 +179,41 @@ idem_respond(PG_FUNCTION_ARGS)
 	IdemRow		row;
 	bool		recorded = false;
 
-	get_key(fcinfo, key);
+	idem_claim_key(fcinfo, key);
 	idem_arg_not_null(fcinfo, 2, "response");
 	response = PointerGetDatum(PG_GETARG_TEXT_PP(2));
 
-	idem_store_open(&store, &claim_table, IDEM_WRITE, true);
+	idem_store_open(&store, &idem_claim_table, IDEM_WRITE, true);
 	do
 	{
-		ClaimStatus status;
+		IdemClaimStatus status;
 
 		idem_store_find(&store, key, &row);
 		if (row.presence == IDEM_PRESENT)
-			idem_check_owner(&claim_table, key, row.values[CLAIM_OWNER]);
-		status = row.presence == IDEM_PRESENT ? row_status(&row) : CLAIM_OPEN;
+			idem_check_owner(&idem_claim_table, key, row.values[CLAIM_OWNER]);
+		status = row.presence == IDEM_PRESENT ? idem_claim_status(&row) : CLAIM_OPEN;
 
 		if (status == CLAIM_OPEN)
 			ereport(ERROR,
 					(errcode(ERRCODE_IDEM_NOT_FOUND),
 					 errmsg("there is no such claim"),
 					 errdetail("Key %s is not claimed.",
-							   idem_store_key(&claim_table, key)),
+							   idem_store_key(&idem_claim_table, key)),
 					 errhint("Call idem_claim first, in the transaction that does the work.")));
 		if (status == CLAIM_RUNNING || status == CLAIM_EXPIRED)
 			ereport(ERROR,
 					(errcode(ERRCODE_IDEM_IN_PROGRESS),
 					 errmsg("claim is in progress elsewhere"),
 					 errdetail("Key %s is %s, with fence %lld.",
-							   idem_store_key(&claim_table, key),
-							   status_name(status),
+							   idem_store_key(&idem_claim_table, key),
+							   idem_claim_status_name(status),
 							   (long long) DatumGetInt64(row.values[CLAIM_FENCE])),
 					 row.nulls[CLAIM_LEASE_UNTIL] ?
 					 errhint("The answer is what the function that idem_call runs returns.") :
 					 errhint("Only the holder of the attempt can complete it.")));
 
 		if (status == CLAIM_DONE && !row.nulls[CLAIM_RESPONSE] &&
-			same_bytes(row.values[CLAIM_RESPONSE], response))
+			idem_same_bytes(row.values[CLAIM_RESPONSE], response))
 			break;
 		if (status != CLAIM_DONE || !row.nulls[CLAIM_RESPONSE] ||
 			DatumGetInt64(row.values[CLAIM_FENCE]) != 0)
@@ -284,8 +221,8 @@ idem_respond(PG_FUNCTION_ARGS)
 					(errcode(ERRCODE_IDEM_STALE),
 					 errmsg("another answer is recorded"),
 					 errdetail("Key %s is %s, and its answer is not the one given.",
-							   idem_store_key(&claim_table, key),
-							   status_name(status)),
+							   idem_store_key(&idem_claim_table, key),
+							   idem_claim_status_name(status)),
 					 errhint("Read the recorded answer with idem_response.")));
 
 		row.values[CLAIM_RESPONSE] = response;
@@ -311,15 +248,18 @@ idem_response(PG_FUNCTION_ARGS)
 	IdemStore	store;
 	IdemRow		row;
 
-	get_key(fcinfo, key);
-	idem_store_open(&store, &claim_table, IDEM_READ, false);
+	idem_claim_key(fcinfo, key);
+	idem_store_open(&store, &idem_claim_table, IDEM_READ, false);
 	idem_store_read(&store, key, &row);
 	idem_store_close(&store);
 
 	if (row.presence == IDEM_ABSENT)
 		PG_RETURN_NULL();
-	idem_check_owner(&claim_table, key, row.values[CLAIM_OWNER]);
-	if (row.nulls[CLAIM_RESPONSE])
+	idem_check_owner(&idem_claim_table, key, row.values[CLAIM_OWNER]);
+	/* the failure of an attempt that may be tried again is no answer */
+	if (row.nulls[CLAIM_RESPONSE] ||
+		(idem_claim_status(&row) != CLAIM_DONE &&
+		 idem_claim_status(&row) != CLAIM_FAILED))
 		PG_RETURN_NULL();
 	PG_RETURN_DATUM(PointerGetDatum(PG_DETOAST_DATUM(row.values[CLAIM_RESPONSE])));
 }
@@ -340,28 +280,28 @@ idem_lookup(PG_FUNCTION_ARGS)
 	Datum		values[6];
 	bool		nulls[6] = {true, true, true, true, true, true};
 
-	get_key(fcinfo, key);
+	idem_claim_key(fcinfo, key);
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 
-	idem_store_open(&store, &claim_table, IDEM_READ, false);
+	idem_store_open(&store, &idem_claim_table, IDEM_READ, false);
 	idem_store_read(&store, key, &row);
 	idem_store_close(&store);
 
 	if (row.presence == IDEM_PRESENT)
 	{
-		ClaimStatus status;
-		const ClaimColumn columns[6] = {CLAIM_STATUS, CLAIM_FENCE, CLAIM_RESPONSE,
+		IdemClaimStatus status;
+		const IdemClaimColumn columns[6] = {CLAIM_STATUS, CLAIM_FENCE, CLAIM_RESPONSE,
 		CLAIM_CLAIMED_AT, CLAIM_COMPLETED_AT, CLAIM_LEASE_UNTIL};
 
-		idem_check_owner(&claim_table, key, row.values[CLAIM_OWNER]);
-		status = row_status(&row);
+		idem_check_owner(&idem_claim_table, key, row.values[CLAIM_OWNER]);
+		status = idem_claim_status(&row);
 		for (int i = 0; i < 6; i++)
 		{
 			values[i] = row.values[columns[i]];
 			nulls[i] = row.nulls[columns[i]];
 		}
-		values[0] = CStringGetTextDatum(status_name(status));
+		values[0] = CStringGetTextDatum(idem_claim_status_name(status));
 		if (!nulls[2])
 			values[2] = PointerGetDatum(PG_DETOAST_DATUM(values[2]));
 
@@ -396,7 +336,7 @@ idem_call(PG_FUNCTION_ARGS)
 	IdemStore	store;
 	IdemRow		row;
 
-	get_key(fcinfo, key);
+	idem_claim_key(fcinfo, key);
 	idem_arg_not_null(fcinfo, 2, "function");
 	idem_arg_not_null(fcinfo, 3, "request");
 	function = PG_GETARG_OID(2);
@@ -405,8 +345,8 @@ idem_call(PG_FUNCTION_ARGS)
 	jsonb = DirectFunctionCall1(jsonb_in,
 								CStringGetDatum(TextDatumGetCString(request)));
 
-	idem_store_open(&store, &claim_table, IDEM_WRITE, true);
-	if (take_key(&store, key, request_digest(DatumGetJsonbP(jsonb)),
+	idem_store_open(&store, &idem_claim_table, IDEM_WRITE, true);
+	if (take_key(&store, key, idem_request_digest(DatumGetJsonbP(jsonb)),
 				 CLAIM_RUNNING, &row))
 	{
 		answered = call_function(function, as_jsonb, from_jsonb,
@@ -415,14 +355,14 @@ idem_call(PG_FUNCTION_ARGS)
 	}
 	else
 	{
-		switch (row_status(&row))
+		switch (idem_claim_status(&row))
 		{
 			case CLAIM_CANCELLED:
 				ereport(ERROR,
 						(errcode(ERRCODE_IDEM_STALE),
 						 errmsg("claim is cancelled"),
 						 errdetail("Key %s was cancelled and will never run.",
-								   idem_store_key(&claim_table, key)),
+								   idem_store_key(&idem_claim_table, key)),
 						 errhint("Use another key if the work is wanted after all.")));
 				break;
 			case CLAIM_RUNNING:
@@ -430,7 +370,7 @@ idem_call(PG_FUNCTION_ARGS)
 						(errcode(ERRCODE_IDEM_IN_PROGRESS),
 						 errmsg("claim is in progress"),
 						 errdetail("Key %s is claimed by the call that is running in this transaction.",
-								   idem_store_key(&claim_table, key)),
+								   idem_store_key(&idem_claim_table, key)),
 						 errhint("A function that idem_call runs must not call itself by the same key.")));
 				break;
 			default:
@@ -458,18 +398,19 @@ idem_cancel(PG_FUNCTION_ARGS)
 	Datum		key[CLAIM_KEYS];
 	IdemStore	store;
 	IdemRow		row;
-	ClaimStatus status = CLAIM_CANCELLED;
+	IdemClaimStatus status = CLAIM_CANCELLED;
 	bool		decided = false;
 
-	get_key(fcinfo, key);
-	idem_store_open(&store, &claim_table, IDEM_WRITE, true);
+	idem_claim_key(fcinfo, key);
+	idem_store_open(&store, &idem_claim_table, IDEM_WRITE, true);
 	while (!decided)
 	{
 		idem_store_reserve(&store, key, 1);
 		idem_store_find(&store, key, &row);
 		if (row.presence == IDEM_ABSENT)
 		{
-			new_row(key, CLAIM_CANCELLED, (Datum) 0, row.values, row.nulls);
+			idem_claim_new_row(key, CLAIM_CANCELLED, (Datum) 0, row.values,
+							   row.nulls);
 			decided = idem_store_insert(&store, row.values, row.nulls);
 		}
 		idem_store_release(&store);
@@ -479,14 +420,14 @@ idem_cancel(PG_FUNCTION_ARGS)
 		if (row.presence != IDEM_PRESENT)
 			continue;
 
-		idem_check_owner(&claim_table, key, row.values[CLAIM_OWNER]);
-		status = row_status(&row);
+		idem_check_owner(&idem_claim_table, key, row.values[CLAIM_OWNER]);
+		status = idem_claim_status(&row);
 		if (status == CLAIM_RUNNING)
 			ereport(ERROR,
 					(errcode(ERRCODE_IDEM_IN_PROGRESS),
 					 errmsg("claim is in progress elsewhere"),
 					 errdetail("Key %s is running, with fence %lld.",
-							   idem_store_key(&claim_table, key),
+							   idem_store_key(&idem_claim_table, key),
 							   (long long) DatumGetInt64(row.values[CLAIM_FENCE])),
 					 errhint("Try again when its lease has run out.")));
 
@@ -503,7 +444,7 @@ idem_cancel(PG_FUNCTION_ARGS)
 	}
 	idem_store_close(&store);
 
-	PG_RETURN_TEXT_P(cstring_to_text(status_name(status)));
+	PG_RETURN_TEXT_P(cstring_to_text(idem_claim_status_name(status)));
 }
 
 /*
@@ -519,8 +460,8 @@ idem_forget(PG_FUNCTION_ARGS)
 	IdemRow		row;
 	bool		forgotten;
 
-	get_key(fcinfo, values);
-	idem_store_open(&store, &claim_table, IDEM_WRITE, true);
+	idem_claim_key(fcinfo, values);
+	idem_store_open(&store, &idem_claim_table, IDEM_WRITE, true);
 	values[CLAIM_KEYS] = TimestampTzGetDatum(GetCurrentTimestamp());
 	forgotten = idem_plan_execute(IDEM_PLAN_CLAIM_FORGET,
 								  store.heap->rd_rel->relowner, false, values,
@@ -528,12 +469,12 @@ idem_forget(PG_FUNCTION_ARGS)
 	if (!forgotten)
 	{
 		idem_store_read(&store, values, &row);
-		if (row.presence == IDEM_PRESENT && row_status(&row) == CLAIM_RUNNING)
+		if (row.presence == IDEM_PRESENT && idem_claim_status(&row) == CLAIM_RUNNING)
 			ereport(ERROR,
 					(errcode(ERRCODE_IDEM_IN_PROGRESS),
 					 errmsg("claim is in progress elsewhere"),
 					 errdetail("Key %s is running, with fence %lld.",
-							   idem_store_key(&claim_table, values),
+							   idem_store_key(&idem_claim_table, values),
 							   (long long) DatumGetInt64(row.values[CLAIM_FENCE])),
 					 errhint("Try again when its lease has run out.")));
 	}
@@ -590,7 +531,7 @@ idem_purge(PG_FUNCTION_ARGS)
 		IdemStore	store;
 		Oid			owner;
 
-		idem_store_open(&store, &claim_table, IDEM_WRITE, true);
+		idem_store_open(&store, &idem_claim_table, IDEM_WRITE, true);
 		owner = store.heap->rd_rel->relowner;
 		MemoryContextSwitchTo(caller);
 
@@ -630,12 +571,13 @@ idem_purge(PG_FUNCTION_ARGS)
  */
 static bool
 take_key(IdemStore *store, const Datum *key, Datum request,
-		 ClaimStatus status, IdemRow *row)
+		 IdemClaimStatus status, IdemRow *row)
 {
 	idem_store_next_key(store);
 	for (;;)
 	{
 		Datum		kept;
+		Datum		owner;
 
 		idem_store_reserve(store, key, 1);
 		idem_store_find(store, key, row);
@@ -643,7 +585,7 @@ take_key(IdemStore *store, const Datum *key, Datum request,
 		{
 			bool		inserted;
 
-			new_row(key, status, request, row->values, row->nulls);
+			idem_claim_new_row(key, status, request, row->values, row->nulls);
 			inserted = idem_store_insert(store, row->values, row->nulls);
 			idem_store_release(store);
 			if (inserted)
@@ -661,9 +603,14 @@ take_key(IdemStore *store, const Datum *key, Datum request,
 		if (settled(key, row, request))
 			return false;
 
-		/* given back by an attempt: ours now, with a fence nobody else has */
+		/*
+		 * Given back by an attempt: ours now, with a fence no attempt has.  A
+		 * member of the role that it belongs to must not take it from that.
+		 */
 		kept = row->nulls[CLAIM_REQUEST] ? request : row->values[CLAIM_REQUEST];
-		new_row(key, status, kept, row->values, row->nulls);
+		owner = row->values[CLAIM_OWNER];
+		idem_claim_new_row(key, status, kept, row->values, row->nulls);
+		row->values[CLAIM_OWNER] = owner;
 		if (idem_store_update(store, row, row->values, row->nulls))
 			return true;
 	}
@@ -677,19 +624,12 @@ take_key(IdemStore *store, const Datum *key, Datum request,
 static bool
 settled(const Datum *key, const IdemRow *row, Datum request)
 {
-	ClaimStatus status;
+	IdemClaimStatus status;
 
-	idem_check_owner(&claim_table, key, row->values[CLAIM_OWNER]);
-	if (request != (Datum) 0 && !row->nulls[CLAIM_REQUEST] &&
-		!same_bytes(request, row->values[CLAIM_REQUEST]))
-		ereport(ERROR,
-				(errcode(ERRCODE_IDEM_OTHER_REQUEST),
-				 errmsg("key was used for another request"),
-				 errdetail("Key %s was recorded with a request that differs from the one given.",
-						   idem_store_key(&claim_table, key)),
-				 errhint("Use a new key for a new request; a retry sends the same one.")));
+	idem_check_owner(&idem_claim_table, key, row->values[CLAIM_OWNER]);
+	idem_check_request(key, row, request);
 
-	status = row_status(row);
+	status = idem_claim_status(row);
 	if (status == CLAIM_OPEN)
 		return false;
 
@@ -700,48 +640,13 @@ settled(const Datum *key, const IdemRow *row, Datum request)
 				(errcode(ERRCODE_IDEM_IN_PROGRESS),
 				 errmsg("claim is in progress elsewhere"),
 				 errdetail("Key %s is %s, with fence %lld.",
-						   idem_store_key(&claim_table, key),
-						   status_name(status),
+						   idem_store_key(&idem_claim_table, key),
+						   idem_claim_status_name(status),
 						   (long long) DatumGetInt64(row->values[CLAIM_FENCE])),
 				 status == CLAIM_RUNNING ?
 				 errhint("Try again when its lease has run out.") :
 				 errhint("Find out what became of it, then take it over with idem_begin or cancel it.")));
 	return true;
-}
-
-/* A row for a key as it is taken, or cancelled before anybody took it. */
-static void
-new_row(const Datum *key, ClaimStatus status, Datum request,
-		Datum *values, bool *nulls)
-{
-	Datum		now = TimestampTzGetDatum(GetCurrentTimestamp());
-
-	for (int i = 0; i < CLAIM_COLUMNS; i++)
-		nulls[i] = true;
-
-	values[CLAIM_SOURCE] = key[CLAIM_SOURCE];
-	values[CLAIM_SEQ] = key[CLAIM_SEQ];
-	values[CLAIM_OWNER] = ObjectIdGetDatum(GetUserId());
-	values[CLAIM_STATUS] = CharGetDatum(status);
-	values[CLAIM_FENCE] = Int64GetDatum(0);
-	for (int i = 0; i <= CLAIM_FENCE; i++)
-		nulls[i] = false;
-
-	if (status == CLAIM_CANCELLED)
-	{
-		values[CLAIM_COMPLETED_AT] = now;
-		nulls[CLAIM_COMPLETED_AT] = false;
-	}
-	else
-	{
-		values[CLAIM_CLAIMED_AT] = now;
-		nulls[CLAIM_CLAIMED_AT] = false;
-	}
-	if (request != (Datum) 0)
-	{
-		values[CLAIM_REQUEST] = request;
-		nulls[CLAIM_REQUEST] = false;
-	}
 }
 
 /* Ends what idem_call began: the key is done, with its answer if there is one. */
@@ -753,8 +658,8 @@ record_answer(IdemStore *store, const Datum *key, Datum response)
 	do
 	{
 		idem_store_find(store, key, &row);
-		if (row.presence != IDEM_PRESENT || row_status(&row) != CLAIM_RUNNING)
-			elog(ERROR, "claim %s is lost", idem_store_key(&claim_table, key));
+		if (row.presence != IDEM_PRESENT || idem_claim_status(&row) != CLAIM_RUNNING)
+			elog(ERROR, "claim %s is lost", idem_store_key(&idem_claim_table, key));
 
 		row.values[CLAIM_STATUS] = CharGetDatum(CLAIM_DONE);
 		row.values[CLAIM_COMPLETED_AT] = TimestampTzGetDatum(GetCurrentTimestamp());
@@ -855,7 +760,7 @@ claim_in_order(Datum source, BatchKey *keys, int n)
 	qsort(keys, n, sizeof(BatchKey), compare_batch_keys);
 	for (int i = 0; i < n; i++)
 	{
-		if (unique == 0 || !same_bytes(keys[unique - 1].seq, keys[i].seq))
+		if (unique == 0 || !idem_same_bytes(keys[unique - 1].seq, keys[i].seq))
 		{
 			BatchKey	first = keys[i];
 
@@ -867,7 +772,7 @@ claim_in_order(Datum source, BatchKey *keys, int n)
 	work = AllocSetContextCreate(caller, "idem batch", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(work);
 
-	idem_store_open(&store, &claim_table, IDEM_WRITE, true);
+	idem_store_open(&store, &idem_claim_table, IDEM_WRITE, true);
 	while (done < unique)
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -923,7 +828,8 @@ claim_free_run(IdemStore *store, Datum source, BatchKey *keys, int n)
 		{
 			values[nabsent] = palloc_array(Datum, CLAIM_COLUMNS);
 			nulls[nabsent] = palloc_array(bool, CLAIM_COLUMNS);
-			new_row(key, CLAIM_DONE, (Datum) 0, values[nabsent], nulls[nabsent]);
+			idem_claim_new_row(key, CLAIM_DONE, (Datum) 0, values[nabsent],
+							   nulls[nabsent]);
 			absent[nabsent++] = run;
 		}
 		else if (row.presence == IDEM_BUSY || !settled(key, &row, (Datum) 0))
@@ -960,123 +866,4 @@ compare_batch_keys(const void *a, const void *b)
 	if (result == 0)
 		result = ka->position - kb->position;
 	return result;
-}
-
-/* The status of a row at this moment. */
-static ClaimStatus
-row_status(const IdemRow *row)
-{
-	ClaimStatus status = DatumGetChar(row->values[CLAIM_STATUS]);
-
-	if (status == CLAIM_RUNNING && !row->nulls[CLAIM_LEASE_UNTIL] &&
-		DatumGetTimestampTz(row->values[CLAIM_LEASE_UNTIL]) <= GetCurrentTimestamp())
-		return CLAIM_EXPIRED;
-	return status;
-}
-
-/* The status as the API names it. */
-static const char *
-status_name(ClaimStatus status)
-{
-	switch (status)
-	{
-		case CLAIM_DONE:
-			return "done";
-		case CLAIM_RUNNING:
-			return "running";
-		case CLAIM_EXPIRED:
-			return "expired";
-		case CLAIM_OPEN:
-			return "open";
-		case CLAIM_FAILED:
-			return "failed";
-		case CLAIM_CANCELLED:
-			return "cancelled";
-	}
-	elog(ERROR, "unknown status %d", (int) status);
-	return NULL;				/* keep the compiler quiet */
-}
-
-/*
- * A digest that is equal for equal jsonb values: jsonb has sorted the keys
- * already, and numbers are taken without the zeros that do not change them.
- * Every piece is preceded by its kind and length, so that no two values read
- * alike.
- */
-static Datum
-request_digest(Jsonb *request)
-{
-	JsonbIterator *it = JsonbIteratorInit(&request->root);
-	JsonbIteratorToken token;
-	JsonbValue	value;
-	StringInfoData buf;
-	bytea	   *sha256;
-	bytea	   *digest;
-
-	initStringInfo(&buf);
-	enlargeStringInfo(&buf, VARHDRSZ);
-	buf.len = VARHDRSZ;
-	while ((token = JsonbIteratorNext(&it, &value, false)) != WJB_DONE)
-	{
-		const char *bytes = NULL;
-		int			len = 0;
-
-		appendStringInfoChar(&buf, (char) token);
-		if (token == WJB_BEGIN_ARRAY)
-			appendStringInfoChar(&buf, value.val.array.rawScalar ? 's' : 'a');
-		if (token != WJB_KEY && token != WJB_VALUE && token != WJB_ELEM)
-			continue;
-
-		appendStringInfoChar(&buf, (char) value.type);
-		switch (value.type)
-		{
-			case jbvString:
-				bytes = value.val.string.val;
-				len = value.val.string.len;
-				break;
-			case jbvNumeric:
-				bytes = numeric_normalize(value.val.numeric);
-				len = strlen(bytes);
-				break;
-			case jbvBool:
-				bytes = value.val.boolean ? "t" : "f";
-				len = 1;
-				break;
-			default:
-				break;
-		}
-		appendBinaryStringInfo(&buf, (char *) &len, sizeof(len));
-		if (len > 0)
-			appendBinaryStringInfo(&buf, bytes, len);
-	}
-	SET_VARSIZE(buf.data, buf.len);
-	sha256 = DatumGetByteaPP(DirectFunctionCall1(sha256_bytea,
-												 PointerGetDatum(buf.data)));
-
-	digest = palloc(VARHDRSZ + DIGEST_LEN);
-	SET_VARSIZE(digest, VARHDRSZ + DIGEST_LEN);
-	memcpy(VARDATA(digest), VARDATA_ANY(sha256), DIGEST_LEN);
-	return PointerGetDatum(digest);
-}
-
-/* Are two varlena values the same, byte for byte? */
-static bool
-same_bytes(Datum a, Datum b)
-{
-	struct varlena *va = PG_DETOAST_DATUM_PACKED(a);
-	struct varlena *vb = PG_DETOAST_DATUM_PACKED(b);
-	Size		len = VARSIZE_ANY_EXHDR(va);
-
-	return len == VARSIZE_ANY_EXHDR(vb) &&
-		memcmp(VARDATA_ANY(va), VARDATA_ANY(vb), len) == 0;
-}
-
-/* The key given: arguments source and seq. */
-static void
-get_key(FunctionCallInfo fcinfo, Datum *key)
-{
-	key[CLAIM_SOURCE] = PointerGetDatum(idem_arg_text(fcinfo, 0, "source",
-													  IDEM_SOURCE_MAX));
-	key[CLAIM_SEQ] = PointerGetDatum(idem_arg_text(fcinfo, 1, "seq",
-												   IDEM_SEQ_MAX));
 }

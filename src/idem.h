@@ -17,6 +17,7 @@
 #include "fmgr.h"
 #include "storage/itemptr.h"
 #include "storage/lock.h"
+#include "utils/jsonb.h"
 #include "utils/relcache.h"
 
 #include "compat.h"
@@ -47,6 +48,7 @@ extern void idem_check_text(Datum value, const char *name, int maxlen);
 extern bool idem_arg_bool(FunctionCallInfo fcinfo, int argno, const char *name);
 extern Interval *idem_arg_interval(FunctionCallInfo fcinfo, int argno,
 								   const char *name);
+extern TimestampTz idem_time_after(TimestampTz time, const Interval *interval);
 
 /* plan.c: every SQL text that C runs, first those on our own tables */
 typedef enum IdemPlan
@@ -57,10 +59,15 @@ typedef enum IdemPlan
 	IDEM_PLAN_CLAIM_UPDATE,
 	IDEM_PLAN_CLAIM_FORGET,
 	IDEM_PLAN_CLAIM_WINDOW,
-	IDEM_PLAN_CLAIM_PURGE
+	IDEM_PLAN_CLAIM_PURGE,
+	IDEM_PLAN_LOCK_FIND,
+	IDEM_PLAN_LOCK_INSERT,
+	IDEM_PLAN_LOCK_LOCK,
+	IDEM_PLAN_LOCK_SHARE,
+	IDEM_PLAN_LOCK_UPDATE
 } IdemPlan;
 
-#define IDEM_PLANS			(IDEM_PLAN_CLAIM_PURGE + 1)
+#define IDEM_PLANS			(IDEM_PLAN_LOCK_UPDATE + 1)
 
 extern uint64 idem_plan_execute(IdemPlan plan, Oid owner, bool read_only,
 								const Datum *values, const bool *nulls,
@@ -75,7 +82,7 @@ extern uint64 idem_plan_execute(IdemPlan plan, Oid owner, bool read_only,
 /*
  * A table of ours, as the script makes it.  Its primary key is its first
  * nkeys columns, all text COLLATE "C".  The last three members belong to
- * store.c, which fills them anew after an invalidation.
+ * table.c, which fills them anew after an invalidation.
  */
 typedef struct IdemTable
 {
@@ -87,6 +94,7 @@ typedef struct IdemTable
 	IdemPlan	find;			/* key -> all columns */
 	IdemPlan	insert;			/* all columns, ON CONFLICT DO NOTHING */
 	IdemPlan	lock;			/* key -> FOR NO KEY UPDATE */
+	IdemPlan	share;			/* key -> FOR SHARE; if such locks are taken */
 	IdemPlan	update;			/* all columns, by key */
 
 	Oid			relid;			/* InvalidOid: look it up */
@@ -99,6 +107,10 @@ typedef struct IdemTable
 	Oid			index;			/* InvalidOid: not as made, go through SQL */
 } IdemTable;
 
+extern void idem_table_init(void);
+extern Relation idem_table_open(IdemTable *table, LOCKMODE lockmode,
+								bool direct, Relation *index);
+
 /* A table in use, from idem_store_open to idem_store_close. */
 typedef struct IdemStore
 {
@@ -106,8 +118,11 @@ typedef struct IdemStore
 	Relation	heap;
 	Relation	index;			/* NULL: through SQL */
 	bool		wait;			/* may wait for another transaction */
+	bool		busy_is_answer; /* without wait: busy in place of ID409 */
+	bool		busy;			/* another transaction was in the way */
 	bool		row_locked;		/* through SQL: the row found is locked */
-	int			refused;		/* inserts that did nothing, in a row */
+	ItemPointerData locked;		/* directly: this row version is locked */
+	int			refused;		/* through SQL: writes that came to nothing */
 	int			nreserved;
 	LOCKTAG		reserved[IDEM_RESERVE_MAX];
 } IdemStore;
@@ -136,6 +151,13 @@ typedef enum IdemAccess
 	IDEM_WRITE
 } IdemAccess;
 
+/* How firmly a row is locked: nobody else may write it, either way. */
+typedef enum IdemRowLock
+{
+	IDEM_LOCK_UPDATE,			/* to write it */
+	IDEM_LOCK_SHARE				/* others may hold such a lock, too */
+} IdemRowLock;
+
 extern void idem_check_writable(void);
 extern void idem_store_init(void);
 extern void idem_store_open(IdemStore *store, IdemTable *table,
@@ -152,11 +174,54 @@ extern bool idem_store_insert(IdemStore *store, const Datum *values,
 							  const bool *nulls);
 extern void idem_store_insert_many(IdemStore *store, Datum **values,
 								   bool **nulls, int n, bool *inserted);
+extern bool idem_store_lock(IdemStore *store, const IdemRow *row,
+							IdemRowLock strength);
 extern bool idem_store_update(IdemStore *store, IdemRow *row,
 							  const Datum *values, const bool *nulls);
 extern char *idem_store_key(const IdemTable *table, const Datum *key);
 extern void idem_check_owner(const IdemTable *table, const Datum *key,
 							 Datum owner);
+
+/* claim_row.c: a row of idem.claim, for claims and attempts alike */
+typedef enum IdemClaimColumn
+{
+	CLAIM_SOURCE,
+	CLAIM_SEQ,
+	CLAIM_OWNER,
+	CLAIM_STATUS,
+	CLAIM_FENCE,
+	CLAIM_CLAIMED_AT,
+	CLAIM_COMPLETED_AT,
+	CLAIM_LEASE_UNTIL,
+	CLAIM_REQUEST,
+	CLAIM_RESPONSE,
+	CLAIM_COLUMNS
+} IdemClaimColumn;
+
+#define CLAIM_KEYS			2
+
+/* Column status, as stored; CLAIM_EXPIRED is what running becomes with time. */
+typedef enum IdemClaimStatus
+{
+	CLAIM_DONE = 'd',
+	CLAIM_RUNNING = 'r',
+	CLAIM_EXPIRED = 'x',
+	CLAIM_OPEN = 'o',
+	CLAIM_FAILED = 'f',
+	CLAIM_CANCELLED = 'c'
+} IdemClaimStatus;
+
+extern IdemTable idem_claim_table;
+
+extern void idem_claim_key(FunctionCallInfo fcinfo, Datum *key);
+extern void idem_claim_new_row(const Datum *key, IdemClaimStatus status,
+							   Datum request, Datum *values, bool *nulls);
+extern IdemClaimStatus idem_claim_status(const IdemRow *row);
+extern const char *idem_claim_status_name(IdemClaimStatus status);
+extern void idem_check_request(const Datum *key, const IdemRow *row,
+							   Datum request);
+extern Datum idem_request_digest(Jsonb *request);
+extern bool idem_same_bytes(Datum a, Datum b);
 
 /* plan.c: texts on one row of a caller's table, found by its key */
 
@@ -228,10 +293,10 @@ extern void idem_spec_read(IdemRowSpec *spec, Relation heap, Oid index,
 /* How a value of a given type becomes one of the column's base type. */
 typedef enum IdemCastKind
 {
-	IDEM_CAST_NONE,					/* it is one already */
+	IDEM_CAST_NONE,				/* it is one already */
 	IDEM_CAST_FUNCTION,
-	IDEM_CAST_INPUT,					/* from a literal without a type */
-	IDEM_CAST_OUTPUT_INPUT			/* through its text */
+	IDEM_CAST_INPUT,			/* from a literal without a type */
+	IDEM_CAST_OUTPUT_INPUT		/* through its text */
 } IdemCastKind;
 
 /*
@@ -241,7 +306,7 @@ typedef enum IdemCastKind
 typedef struct IdemKeyCast
 {
 	Oid			given;			/* InvalidOid: not yet known */
-	IdemCastKind	kind;
+	IdemCastKind kind;
 	Oid			func;			/* IDEM_CAST_FUNCTION */
 	Oid			back;			/* its reverse, to see whether it lost anything */
 	Oid			given_equals;	/* function that compares values given */

@@ -4,17 +4,14 @@
  *	  idem's own hot tables: probe, insert and update by primary key, directly
  *	  or through SQL.
  *
- * Two routes.  When a table is exactly as our script made it, rows are read
- * through its index and written by the heap and btree functions that the
- * executor would end in; that costs half of what SQL does.  When it is not
- * (a trigger, row security, a rule, a child table, a partition, another
- * access method, a further index, another column), everything goes through
- * the kept plans of plan.c.  A distributed engine puts a trigger on a table
- * it has distributed, and a direct insert would then land in the empty shell
- * that it leaves behind; a second index that the direct route does not know
- * would miss the row.  So the guard is about being right, and what it cannot
- * vouch for is slow, never wrong.  idem.force_sql sends everything through
- * SQL, so that one test suite can hold both routes to the same answers.
+ * Two routes.  When a table is exactly as our script made it (table.c judges
+ * that), rows are read through its index and written by the heap and btree
+ * functions that the executor would end in; that costs half of what SQL does.
+ * When it is not, everything goes through the kept plans of plan.c.  A
+ * distributed engine puts a trigger on a table it has distributed, and a
+ * direct insert would then land in the empty shell that it leaves behind.
+ * idem.force_sql sends everything through SQL, so that one test suite can hold
+ * both routes to the same answers.
  *
  * Concurrency, direct route.
  *
@@ -32,7 +29,9 @@
  *	  caller waits for that transaction and probes again, so a rolled-back
  *	  claim, also one rolled back to a savepoint, frees the key at once.  A row
  *	  being changed or deleted is answered as it was committed, which is also
- *	  what SQL would see.
+ *	  what SQL would see.  A dirty scan can miss a row that is moved to another
+ *	  page meanwhile; nothing is therefore only believed of a reserved key,
+ *	  where the index has a last word, or after a scan that cannot miss it.
  * 3. The unique index has the last word.  It is asked not to raise
  *	  (UNIQUE_CHECK_PARTIAL); if it finds the key after all, because somebody
  *	  inserted without reserving (SQL does), our row is deleted again and the
@@ -42,17 +41,19 @@
  *	  that the server's conflict detection knows what we read; and a row that
  *	  only the dirty probe sees is 40001, for the answer would depend on a
  *	  transaction that ours must not have seen.
- * 5. An update names the row version it judged.  If another transaction has
- *	  changed it since, nothing is written and the caller looks again; if one
- *	  is changing it now, we first wait for it to end and then let the caller
- *	  look again, so that whatever the clock decides is decided after the wait.
+ * 5. A lock and an update name the row version they judged.  If another
+ *	  transaction has changed it since, nothing is done and the caller looks
+ *	  again.  Whoever lets the clock decide, or needs the row to stay as it is,
+ *	  locks it first, reads the clock, and then writes: the wait is over by
+ *	  then.  An update without a lock may itself wait for one that ends by
+ *	  rolling back, so its values must not depend on when it happens.
+ * 6. Without wait nobody is waited for: a rival found in the way raises ID409,
+ *	  or, for a caller who has an answer for that, is said in store->busy.
  *
  * Through SQL the same holds by other means: ON CONFLICT DO NOTHING waits for
  * the rival, FOR NO KEY UPDATE keeps the judged row from changing.  Row
  * versions and locks of both routes are the server's own, so sessions on
  * different routes exclude each other.
- *
- * Nothing but OIDs and the guard's verdict is kept between calls.
  *
  * Portions Copyright (c) 2026, the idem authors
  *
@@ -65,9 +66,6 @@
 #include "access/transam.h"
 #include "access/xact.h"
 #include "catalog/index.h"
-#include "catalog/namespace.h"
-#include "catalog/pg_am.h"
-#include "catalog/pg_class.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
@@ -79,11 +77,9 @@
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
-#include "utils/inval.h"
-#include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/resowner.h"
 #include "utils/snapmgr.h"
-#include "utils/syscache.h"
 
 /*
  * Reservations are advisory locks of a class of their own, which the SQL
@@ -91,21 +87,18 @@
  */
 #define RESERVATION_CLASS	0x1DE
 
-/* How often an insert may do nothing although no row is to be found. */
+/* How often what SQL writes may come to nothing for no reason to be found. */
 #define MAX_REFUSED			100
 
 static bool force_sql = false;
 
-/* Tables that this session has used, for the invalidation callback. */
-#define MAX_TABLES			8
-static IdemTable *tables_used[MAX_TABLES];
-static int	ntables_used = 0;
+/* What a wait is for, for its CONTEXT. */
+typedef struct WaitedFor
+{
+	const IdemTable *table;
+	const Datum *key;
+} WaitedFor;
 
-static void invalidate(Datum arg, Oid relid);
-static void use_table(IdemTable *table);
-static void find_table(IdemTable *table);
-static Oid	index_as_made(const IdemTable *table, Relation heap);
-static bool is_key_index(const IdemTable *table, Relation index);
 static bool scan(IdemStore *store, const Datum *key, Snapshot snapshot,
 				 IdemRow *row);
 static void keep_row(IdemStore *store, HeapTuple tuple, IdemRow *row);
@@ -113,18 +106,22 @@ static void sql_find(IdemStore *store, const Datum *key, bool read_only,
 					 IdemRow *row);
 static uint64 sql_write(IdemStore *store, IdemPlan plan, const Datum *values,
 						const bool *nulls);
-static bool sql_update(IdemStore *store, const Datum *values,
-					   const bool *nulls);
+static uint64 sql_write_at_once(IdemStore *store, IdemPlan plan,
+								const Datum *values, const bool *nulls);
+static bool sql_lock(IdemStore *store, const IdemRow *row,
+					 IdemRowLock strength);
+static void count_refusal(IdemStore *store, const Datum *key);
+static void changed(const IdemStore *store, const Datum *key);
+static void busy(IdemStore *store, const Datum *key);
 static bool add_index_entry(IdemStore *store, const Datum *values,
 							ItemPointer tid, IndexUniqueCheck check);
 static void key_tag(const IdemStore *store, const Datum *key, LOCKTAG *tag);
 static int	compare_tags(const void *a, const void *b);
 static void describe_wait(void *arg);
-static void busy_error(const IdemTable *table, const Datum *key);
 static void serialization_error(const IdemTable *table, const Datum *key);
 
 
-/* Registers the setting and, before any table is looked up, the callback. */
+/* Registers the setting. */
 void
 idem_store_init(void)
 {
@@ -137,7 +134,6 @@ idem_store_init(void)
 							 PGC_USERSET,
 							 0,
 							 NULL, NULL, NULL);
-	CacheRegisterRelcacheCallback(invalidate, (Datum) 0);
 }
 
 /*
@@ -156,43 +152,11 @@ idem_store_open(IdemStore *store, IdemTable *table, IdemAccess access,
 
 	store->table = table;
 	store->wait = wait;
+	store->busy_is_answer = false;
 	store->nreserved = 0;
 	idem_store_next_key(store);
 
-	use_table(table);
-	for (;;)
-	{
-		if (!OidIsValid(table->relid))
-			find_table(table);
-		store->heap = try_table_open(table->relid, lockmode);
-		store->index = NULL;
-
-		/*
-		 * Every lock that is taken here shows us what others did to the table
-		 * before; if that was anything, what we know of it is of no use, not
-		 * even that the name is its own.
-		 */
-		if (store->heap != NULL)
-		{
-			if (table->route == IDEM_ROUTE_UNKNOWN && OidIsValid(table->relid))
-			{
-				table->route = IDEM_ROUTE_FILLING;
-				table->index = index_as_made(table, store->heap);
-				if (table->route == IDEM_ROUTE_FILLING)
-					table->route = IDEM_ROUTE_KNOWN;
-			}
-			if (table->route == IDEM_ROUTE_KNOWN &&
-				OidIsValid(table->index) && !force_sql)
-				store->index = index_open(table->index, lockmode);
-			if (table->route == IDEM_ROUTE_KNOWN)
-				return;
-
-			if (store->index != NULL)
-				index_close(store->index, NoLock);
-			table_close(store->heap, NoLock);
-		}
-		table->relid = InvalidOid;
-	}
+	store->heap = idem_table_open(table, lockmode, !force_sql, &store->index);
 }
 
 /* Closes what idem_store_open opened; the locks stay. */
@@ -209,7 +173,9 @@ idem_store_close(IdemStore *store)
 void
 idem_store_next_key(IdemStore *store)
 {
+	store->busy = false;
 	store->row_locked = false;
+	ItemPointerSetInvalid(&store->locked);
 	store->refused = 0;
 }
 
@@ -285,6 +251,7 @@ idem_store_find(IdemStore *store, const Datum *key, IdemRow *row)
 {
 	SnapshotData dirty;
 
+	CHECK_FOR_INTERRUPTS();		/* every caller's loop comes by here */
 	row->presence = IDEM_ABSENT;
 	if (store->index == NULL)
 	{
@@ -303,8 +270,14 @@ idem_store_find(IdemStore *store, const Datum *key, IdemRow *row)
 	}
 
 	InitDirtySnapshot(dirty);
-	if (scan(store, key, &dirty, row) && row->presence == IDEM_PRESENT &&
-		IsolationIsSerializable())
+	if (!scan(store, key, &dirty, row) && store->nreserved == 0)
+	{
+		Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+
+		scan(store, key, snapshot, row);
+		UnregisterSnapshot(snapshot);
+	}
+	if (row->presence == IDEM_PRESENT && IsolationIsSerializable())
 		serialization_error(store->table, key);
 }
 
@@ -316,16 +289,17 @@ idem_store_find(IdemStore *store, const Datum *key, IdemRow *row)
 void
 idem_store_wait(IdemStore *store, const Datum *key, IdemRow *row)
 {
+	WaitedFor	waited_for = {store->table, key};
 	ErrorContextCallback context;
 
-	Assert(row->presence == IDEM_BUSY);
+	Assert(row->presence == IDEM_BUSY && !store->busy_is_answer);
 
 	idem_store_release(store);
 	if (!store->wait)
-		busy_error(store->table, key);
+		busy(store, key);
 
 	context.callback = describe_wait;
-	context.arg = idem_store_key(store->table, key);
+	context.arg = &waited_for;
 	context.previous = error_context_stack;
 	error_context_stack = &context;
 
@@ -351,21 +325,7 @@ idem_store_insert(IdemStore *store, const Datum *values, const bool *nulls)
 	{
 		if (sql_write(store, store->table->insert, values, nulls) > 0)
 			return true;
-
-		/*
-		 * The row that was in the way may be gone by now, which is rare; a
-		 * trigger that suppresses our row would have us here for ever.
-		 */
-		if (++store->refused > MAX_REFUSED)
-			ereport(ERROR,
-					(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-					 errmsg("table \"idem.%s\" does not take a row",
-							store->table->relname),
-					 errdetail("Key %s was inserted %d times without a conflict, and is not there.",
-							   idem_store_key(store->table, values),
-							   store->refused),
-					 errhint("Look for a trigger or rule on \"idem.%s\" that suppresses the row.",
-							 store->table->relname)));
+		count_refusal(store, values);
 		return false;
 	}
 
@@ -427,8 +387,61 @@ idem_store_insert_many(IdemStore *store, Datum **values, bool **nulls, int n,
 }
 
 /*
- * Writes a new version of a row that was found.  False: the row has changed,
- * or we had to wait for somebody who was changing or locking it; look again.
+ * Locks a row that was found, as it was found, to the end of the transaction.
+ * False: it has changed, or (through SQL) may have; look again.
+ */
+bool
+idem_store_lock(IdemStore *store, const IdemRow *row, IdemRowLock strength)
+{
+	WaitedFor	waited_for = {store->table, row->values};
+	ErrorContextCallback context;
+	HeapTupleData tuple;
+	TM_FailureData tmfd;
+	Buffer		buffer;
+	TM_Result	result;
+
+	Assert(store->nreserved == 0 && row->presence == IDEM_PRESENT);
+
+	if (store->index == NULL)
+		return sql_lock(store, row, strength);
+
+	context.callback = describe_wait;
+	context.arg = &waited_for;
+	context.previous = error_context_stack;
+	error_context_stack = &context;
+
+	tuple.t_self = row->tid;
+	result = heap_lock_tuple(store->heap, &tuple, GetCurrentCommandId(false),
+							 strength == IDEM_LOCK_SHARE ?
+							 LockTupleShare : LockTupleNoKeyExclusive,
+							 store->wait ? LockWaitBlock : LockWaitSkip,
+							 false, &buffer, &tmfd);
+	ReleaseBuffer(buffer);
+
+	error_context_stack = context.previous;
+
+	switch (result)
+	{
+		case TM_Ok:
+			store->locked = row->tid;
+			return true;
+		case TM_WouldBlock:
+			busy(store, row->values);
+			return false;
+		case TM_Updated:
+		case TM_Deleted:
+			changed(store, row->values);
+			return false;
+		default:
+			elog(ERROR, "row of \"idem.%s\" could not be locked",
+				 store->table->relname);
+			return false;		/* keep the compiler quiet */
+	}
+}
+
+/*
+ * Writes a new version of a row that was found.  False: it has changed, or
+ * (through SQL, if it was not locked) may have; look again.
  */
 bool
 idem_store_update(IdemStore *store, IdemRow *row, const Datum *values,
@@ -437,12 +450,22 @@ idem_store_update(IdemStore *store, IdemRow *row, const Datum *values,
 	HeapTuple	tuple;
 	TM_FailureData tmfd;
 	bool		needs_index;
-	Buffer		buffer;
 
 	Assert(store->nreserved == 0);
 
 	if (store->index == NULL)
-		return sql_update(store, values, nulls);
+	{
+		if (!sql_lock(store, row, IDEM_LOCK_UPDATE))
+			return false;
+		if (sql_write(store, store->table->update, values, nulls) > 0)
+			return true;
+		count_refusal(store, values);
+		return false;
+	}
+
+	if (!store->wait && !ItemPointerEquals(&store->locked, &row->tid) &&
+		!idem_store_lock(store, row, IDEM_LOCK_UPDATE))
+		return false;
 
 	tuple = heap_form_tuple(RelationGetDescr(store->heap),
 							unconstify(Datum *, values),
@@ -458,47 +481,15 @@ idem_store_update(IdemStore *store, IdemRow *row, const Datum *values,
 			CommandCounterIncrement();
 			heap_freetuple(tuple);
 			return true;
-
-		case TM_BeingModified:
-			if (!store->wait)
-				busy_error(store->table, values);
-
-			/*
-			 * Locking the row waits for every kind of rival, and gets us in
-			 * line before newcomers.
-			 */
-			tuple->t_self = row->tid;
-			switch (heap_lock_tuple(store->heap, tuple,
-									GetCurrentCommandId(true),
-									LockTupleNoKeyExclusive, LockWaitBlock,
-									false, &buffer, &tmfd))
-			{
-				case TM_Ok:
-					ReleaseBuffer(buffer);
-					CommandCounterIncrement();
-					return false;
-				case TM_Updated:
-				case TM_Deleted:
-					ReleaseBuffer(buffer);
-					break;
-				default:
-					elog(ERROR, "row of \"idem.%s\" could not be locked",
-						 store->table->relname);
-			}
-			break;
-
 		case TM_Updated:
 		case TM_Deleted:
-			break;
-
+			changed(store, values);
+			return false;
 		default:
 			elog(ERROR, "row of \"idem.%s\" could not be updated",
 				 store->table->relname);
+			return false;		/* keep the compiler quiet */
 	}
-
-	if (IsolationIsSerializable())
-		serialization_error(store->table, values);
-	return false;
 }
 
 /* Refuses to write where core would. */
@@ -557,119 +548,6 @@ idem_check_owner(const IdemTable *table, const Datum *key, Datum owner)
 			 errhint("Use a key of your own, or become a member of the role that owns this one.")));
 }
 
-
-/*
- * Forgets what is known of a table.  This may run at any moment that takes a
- * lock, also while idem_store_open is at work, so it only tags.
- */
-static void
-invalidate(Datum arg, Oid relid)
-{
-	for (int i = 0; i < ntables_used; i++)
-	{
-		IdemTable  *table = tables_used[i];
-
-		if (relid == InvalidOid || relid == table->relid)
-		{
-			table->relid = InvalidOid;
-			table->route = IDEM_ROUTE_UNKNOWN;
-		}
-	}
-}
-
-/* Lets the callback know a table. */
-static void
-use_table(IdemTable *table)
-{
-	for (int i = 0; i < ntables_used; i++)
-		if (tables_used[i] == table)
-			return;
-	if (ntables_used == MAX_TABLES)
-		elog(ERROR, "too many tables");
-	tables_used[ntables_used++] = table;
-}
-
-/* Looks a table up by its name. */
-static void
-find_table(IdemTable *table)
-{
-	Oid			schema = get_namespace_oid("idem", true);
-
-	table->route = IDEM_ROUTE_UNKNOWN;
-	if (OidIsValid(schema))
-		table->relid = get_relname_relid(table->relname, schema);
-	if (!OidIsValid(table->relid))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("relation \"idem.%s\" does not exist", table->relname),
-				 errdetail("The tables of the extension \"idem\" are not in this database."),
-				 errhint("Run CREATE EXTENSION idem.")));
-}
-
-/*
- * The index for the direct route, if the table is as our script made it.
- * Whatever is not known here is a no.
- */
-static Oid
-index_as_made(const IdemTable *table, Relation heap)
-{
-	TupleDesc	desc = RelationGetDescr(heap);
-	List	   *indexes;
-	Oid			result = InvalidOid;
-
-	if (heap->rd_rel->relkind != RELKIND_RELATION ||
-		heap->rd_rel->relam != HEAP_TABLE_AM_OID ||
-		heap->rd_rel->relpersistence == RELPERSISTENCE_TEMP ||
-		heap->rd_rel->relhassubclass || heap->rd_rel->relispartition ||
-		heap->rd_rel->relhasrules || heap->rd_rel->relrowsecurity ||
-		heap->trigdesc != NULL || heap->rd_rel->relchecks > 0 ||
-		desc->natts != table->natts)
-		return InvalidOid;
-
-	for (int i = 0; i < desc->natts; i++)
-	{
-		Form_pg_attribute att = TupleDescAttr(desc, i);
-
-		if (att->attisdropped || att->atttypid != table->atttypes[i])
-			return InvalidOid;
-	}
-
-	/* REINDEX CONCURRENTLY adds a second index, which must be kept as well */
-	indexes = RelationGetIndexList(heap);
-	if (list_length(indexes) == 1)
-	{
-		Relation	index = index_open(linitial_oid(indexes), AccessShareLock);
-
-		if (is_key_index(table, index))
-			result = RelationGetRelid(index);
-		index_close(index, AccessShareLock);
-	}
-	list_free(indexes);
-	return result;
-}
-
-/* Is this the primary key that our script made? */
-static bool
-is_key_index(const IdemTable *table, Relation index)
-{
-	Form_pg_index form = index->rd_index;
-
-	if (index->rd_rel->relam != BTREE_AM_OID || !form->indisprimary ||
-		!form->indisunique || !form->indimmediate || !form->indisvalid ||
-		!form->indisready || !form->indislive ||
-		form->indnatts != table->nkeys ||
-		form->indnkeyatts != table->nkeys ||
-		RelationGetIndexExpressions(index) != NIL ||
-		RelationGetIndexPredicate(index) != NIL)
-		return false;
-
-	for (int i = 0; i < table->nkeys; i++)
-		if (form->indkey.values[i] != i + 1 ||
-			index->rd_indcollation[i] != C_COLLATION_OID ||
-			index->rd_opcintype[i] != TEXTOID)
-			return false;
-	return true;
-}
 
 /*
  * Looks a key up through the index.  True: there is something, said in row.
@@ -731,59 +609,85 @@ sql_find(IdemStore *store, const Datum *key, bool read_only, IdemRow *row)
 		row->presence = IDEM_PRESENT;
 }
 
-/*
- * Runs one of the table's writing plans.  SQL has no way to ask whether it
- * would wait; when waiting is not wanted it may do so for a millisecond, and
- * the server's word for that becomes ours.
- */
+/* Runs one of the table's writing plans. */
 static uint64
 sql_write(IdemStore *store, IdemPlan plan, const Datum *values,
 		  const bool *nulls)
 {
-	Oid			owner = store->heap->rd_rel->relowner;
+	if (!store->wait)
+		return sql_write_at_once(store, plan, values, nulls);
+	return idem_plan_execute(plan, store->heap->rd_rel->relowner, false,
+							 values, nulls, NULL, NULL, 0);
+}
+
+/*
+ * The same where waiting is not wanted.  SQL has no way to ask whether it
+ * would wait, so it may do so for a millisecond, and the server's word for
+ * having waited too long becomes ours.  A subtransaction is what allows to go
+ * on after that.
+ */
+static uint64
+sql_write_at_once(IdemStore *store, IdemPlan plan, const Datum *values,
+				  const bool *nulls)
+{
 	MemoryContext context = CurrentMemoryContext;
-	uint64		processed = 0;
-	int			nestlevel;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile uint64 processed = 0;
+	volatile bool timed_out = false;
 
-	if (store->wait)
-		return idem_plan_execute(plan, owner, false, values, nulls, NULL, NULL, 0);
-
-	nestlevel = NewGUCNestLevel();
-	(void) set_config_option("lock_timeout", "1ms", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{
-		processed = idem_plan_execute(plan, owner, false, values, nulls,
-									  NULL, NULL, 0);
+		int			nestlevel = NewGUCNestLevel();
+
+		(void) set_config_option("lock_timeout", "1ms", PGC_USERSET,
+								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
+								 false);
+		processed = idem_plan_execute(plan, store->heap->rd_rel->relowner,
+									  false, values, nulls, NULL, NULL, 0);
+		AtEOXact_GUC(true, nestlevel);
+		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
 	{
+		ErrorData  *edata;
+
 		MemoryContextSwitchTo(context);
-		if (geterrcode() != ERRCODE_LOCK_NOT_AVAILABLE)
-			PG_RE_THROW();
+		edata = CopyErrorData();
 		FlushErrorState();
-		busy_error(store->table, values);
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+
+		if (edata->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+			ReThrowError(edata);
+		FreeErrorData(edata);
+		timed_out = true;
 	}
 	PG_END_TRY();
-	AtEOXact_GUC(true, nestlevel);
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+
+	if (timed_out)
+		busy(store, values);
 	return processed;
 }
 
 /*
- * Updates a row through SQL.  The first call for a row only locks it, and has
- * the caller look again: what it judged may have changed until the lock was
- * there, and the time has passed.
+ * Locks a row through SQL.  The first call for a row has the caller look
+ * again: what it judged may have changed until the lock was there.
  */
 static bool
-sql_update(IdemStore *store, const Datum *values, const bool *nulls)
+sql_lock(IdemStore *store, const IdemRow *row, IdemRowLock strength)
 {
-	if (!store->row_locked)
-	{
-		store->row_locked = sql_write(store, store->table->lock, values,
-									  NULL) > 0;
-		return false;
-	}
-	return sql_write(store, store->table->update, values, nulls) > 0;
+	if (store->row_locked)
+		return true;
+	store->row_locked = sql_write(store,
+								  strength == IDEM_LOCK_SHARE ?
+								  store->table->share : store->table->lock,
+								  row->values, NULL) > 0;
+	return false;
 }
 
 /*
@@ -835,19 +739,53 @@ compare_tags(const void *a, const void *b)
 static void
 describe_wait(void *arg)
 {
+	WaitedFor  *waited_for = arg;
+
 	errcontext("while waiting for the transaction that holds key %s",
-			   (char *) arg);
+			   idem_store_key(waited_for->table, waited_for->key));
 }
 
+/* Another transaction is in the way of one that must not wait. */
 static void
-busy_error(const IdemTable *table, const Datum *key)
+busy(IdemStore *store, const Datum *key)
 {
+	store->busy = true;
+	if (store->busy_is_answer)
+		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_IDEM_IN_PROGRESS),
-			 errmsg("%s is in progress elsewhere", table->relname),
+			 errmsg("%s is in progress elsewhere", store->table->relname),
 			 errdetail("Key %s is held by another open transaction.",
-					   idem_store_key(table, key)),
+					   idem_store_key(store->table, key)),
 			 errhint("Try again later, or let the call wait.")));
+}
+
+/*
+ * SQL wrote nothing.  The row that was in the way, or that was to be changed,
+ * may be gone by now, which is rare; a trigger that suppresses what we write
+ * would have us look again for ever.
+ */
+static void
+count_refusal(IdemStore *store, const Datum *key)
+{
+	if (++store->refused <= MAX_REFUSED)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+			 errmsg("table \"idem.%s\" does not take a row",
+					store->table->relname),
+			 errdetail("Key %s was written %d times, to no effect.",
+					   idem_store_key(store->table, key), store->refused),
+			 errhint("Look for a trigger or rule on \"idem.%s\" that suppresses the row.",
+					 store->table->relname)));
+}
+
+/* The row that was found is no longer the current one. */
+static void
+changed(const IdemStore *store, const Datum *key)
+{
+	if (IsolationIsSerializable())
+		serialization_error(store->table, key);
 }
 
 static void

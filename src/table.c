@@ -1,0 +1,212 @@
+/*-------------------------------------------------------------------------
+ *
+ * table.c
+ *	  idem's own tables: found by name, and whether they are as our script
+ *	  made them.
+ *
+ * store.c goes to a table directly only if nothing about it differs from what
+ * our script made.  A trigger, row security, a rule, a child table, a
+ * partition, another access method, a further index or another column is
+ * found here, and then the table is reached through SQL, which honours all of
+ * that.  So the guard is about being right: what it cannot vouch for is slow,
+ * never wrong.
+ *
+ * Only OIDs and the verdict are kept between calls.  Any invalidation of the
+ * table drops both; it comes with the lock that the next call takes, before
+ * the table is used.
+ *
+ * Portions Copyright (c) 2026, the idem authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "idem.h"
+
+#include "access/genam.h"
+#include "catalog/index.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_type.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+
+/* Tables that this session has used, for the invalidation callback. */
+#define MAX_TABLES			8
+static IdemTable *tables_used[MAX_TABLES];
+static int	ntables_used = 0;
+
+static void invalidate(Datum arg, Oid relid);
+static void use_table(IdemTable *table);
+static void find_table(IdemTable *table);
+static Oid	index_as_made(const IdemTable *table, Relation heap);
+static bool is_key_index(const IdemTable *table, Relation index);
+
+
+/* Registers the callback, before any table is looked up. */
+void
+idem_table_init(void)
+{
+	CacheRegisterRelcacheCallback(invalidate, (Datum) 0);
+}
+
+/*
+ * Opens a table, and its index too if it is to be reached directly and is as
+ * our script made it; index is NULL otherwise.
+ */
+Relation
+idem_table_open(IdemTable *table, LOCKMODE lockmode, bool direct,
+				Relation *index)
+{
+	use_table(table);
+	for (;;)
+	{
+		Relation	heap;
+
+		if (!OidIsValid(table->relid))
+			find_table(table);
+		heap = try_table_open(table->relid, lockmode);
+		*index = NULL;
+
+		/*
+		 * Every lock that is taken here shows us what others did to the table
+		 * before; if that was anything, what we know of it is of no use, not
+		 * even that the name is its own.
+		 */
+		if (heap != NULL)
+		{
+			if (table->route == IDEM_ROUTE_UNKNOWN && OidIsValid(table->relid))
+			{
+				table->route = IDEM_ROUTE_FILLING;
+				table->index = index_as_made(table, heap);
+				if (table->route == IDEM_ROUTE_FILLING)
+					table->route = IDEM_ROUTE_KNOWN;
+			}
+			if (table->route == IDEM_ROUTE_KNOWN &&
+				OidIsValid(table->index) && direct)
+				*index = index_open(table->index, lockmode);
+			if (table->route == IDEM_ROUTE_KNOWN)
+				return heap;
+
+			if (*index != NULL)
+				index_close(*index, NoLock);
+			table_close(heap, NoLock);
+		}
+		table->relid = InvalidOid;
+	}
+}
+
+
+/*
+ * Forgets what is known of a table.  This may run at any moment that takes a
+ * lock, also while idem_table_open is at work, so it only tags.
+ */
+static void
+invalidate(Datum arg, Oid relid)
+{
+	for (int i = 0; i < ntables_used; i++)
+	{
+		IdemTable  *table = tables_used[i];
+
+		if (relid == InvalidOid || relid == table->relid)
+		{
+			table->relid = InvalidOid;
+			table->route = IDEM_ROUTE_UNKNOWN;
+		}
+	}
+}
+
+/* Lets the callback know a table. */
+static void
+use_table(IdemTable *table)
+{
+	for (int i = 0; i < ntables_used; i++)
+		if (tables_used[i] == table)
+			return;
+	if (ntables_used == MAX_TABLES)
+		elog(ERROR, "too many tables");
+	tables_used[ntables_used++] = table;
+}
+
+/* Looks a table up by its name. */
+static void
+find_table(IdemTable *table)
+{
+	Oid			schema = get_namespace_oid("idem", true);
+
+	table->route = IDEM_ROUTE_UNKNOWN;
+	if (OidIsValid(schema))
+		table->relid = get_relname_relid(table->relname, schema);
+	if (!OidIsValid(table->relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation \"idem.%s\" does not exist", table->relname),
+				 errdetail("The tables of the extension \"idem\" are not in this database."),
+				 errhint("Run CREATE EXTENSION idem.")));
+}
+
+/*
+ * The index for the direct route, if the table is as our script made it.
+ * Whatever is not known here is a no.
+ */
+static Oid
+index_as_made(const IdemTable *table, Relation heap)
+{
+	TupleDesc	desc = RelationGetDescr(heap);
+	List	   *indexes;
+	Oid			result = InvalidOid;
+
+	if (heap->rd_rel->relkind != RELKIND_RELATION ||
+		heap->rd_rel->relam != HEAP_TABLE_AM_OID ||
+		heap->rd_rel->relpersistence == RELPERSISTENCE_TEMP ||
+		heap->rd_rel->relhassubclass || heap->rd_rel->relispartition ||
+		heap->rd_rel->relhasrules || heap->rd_rel->relrowsecurity ||
+		heap->trigdesc != NULL || heap->rd_rel->relchecks > 0 ||
+		desc->natts != table->natts)
+		return InvalidOid;
+
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+
+		if (att->attisdropped || att->atttypid != table->atttypes[i])
+			return InvalidOid;
+	}
+
+	/* REINDEX CONCURRENTLY adds a second index, which must be kept as well */
+	indexes = RelationGetIndexList(heap);
+	if (list_length(indexes) == 1)
+	{
+		Relation	index = index_open(linitial_oid(indexes), AccessShareLock);
+
+		if (is_key_index(table, index))
+			result = RelationGetRelid(index);
+		index_close(index, AccessShareLock);
+	}
+	list_free(indexes);
+	return result;
+}
+
+/* Is this the primary key that our script made? */
+static bool
+is_key_index(const IdemTable *table, Relation index)
+{
+	Form_pg_index form = index->rd_index;
+
+	if (index->rd_rel->relam != BTREE_AM_OID || !form->indisprimary ||
+		!form->indisunique || !form->indimmediate || !form->indisvalid ||
+		!form->indisready || !form->indislive ||
+		form->indnatts != table->nkeys ||
+		form->indnkeyatts != table->nkeys ||
+		RelationGetIndexExpressions(index) != NIL ||
+		RelationGetIndexPredicate(index) != NIL)
+		return false;
+
+	for (int i = 0; i < table->nkeys; i++)
+		if (form->indkey.values[i] != i + 1 ||
+			index->rd_indcollation[i] != C_COLLATION_OID ||
+			index->rd_opcintype[i] != TEXTOID)
+			return false;
+	return true;
+}
