@@ -209,6 +209,7 @@ AS 'MODULE_PATHNAME', 'idem_unlock';
 COMMENT ON FUNCTION @extschema@.idem_unlock(pg_catalog.text, pg_catalog.int8) IS
 'gives a lock that is held with this fence back; false: it is no longer held (expired, released, taken over); errors: 22004, 22023, 25006, 40001, 42501';
 
+--
 -- Rows of the caller's own tables: reached as the caller, found by a primary
 -- key or a unique index
 --
