@@ -12,10 +12,15 @@ OBJS = \
 	src/attempt.o \
 	src/claim.o \
 	src/claim_row.o \
+	src/keyvalue.o \
 	src/lock.o \
 	src/plan.o \
+	src/row.o \
+	src/rowspec.o \
 	src/store.o \
-	src/table.o
+	src/table.o \
+	src/target.o \
+	src/version.o
 
 EXTENSION = idem
 DATA = $(wildcard idem--*.sql)

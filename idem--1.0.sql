@@ -213,6 +213,43 @@ COMMENT ON FUNCTION @extschema@.idem_unlock(pg_catalog.text, pg_catalog.int8) IS
 'gives a lock that is held with this fence back; false: it is no longer held (expired, released, taken over); errors: 22004, 22023, 25006, 40001, 42501';
 
 --
+-- Rows of the caller's own tables: reached as the caller, found by a primary
+-- key or a unique index
+--
+
+CREATE FUNCTION @extschema@.idem_deduct(target pg_catalog.regclass, col pg_catalog.name, amount pg_catalog.numeric, VARIADIC key pg_catalog."any")
+RETURNS pg_catalog.bool
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'idem_deduct';
+
+COMMENT ON FUNCTION @extschema@.idem_deduct(pg_catalog.regclass, pg_catalog.name, pg_catalog.numeric, pg_catalog."any") IS
+'takes amount (greater than 0) from column col, of an integer type or numeric, of the row of target (a table: key is its primary key; or a unique index) if it has that much; true: taken, false: not enough, or a trigger suppressed the update, nothing written; errors: 22004, 22023, 25006, 39P01 if a trigger changes what was taken, 40001, 42501, 42703, 42804, 42809, 42P10, ID404 if there is no such row';
+
+CREATE FUNCTION @extschema@.idem_lock_row(target pg_catalog.regclass, VARIADIC key pg_catalog."any")
+RETURNS pg_catalog.bool
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'idem_lock_row';
+
+COMMENT ON FUNCTION @extschema@.idem_lock_row(pg_catalog.regclass, pg_catalog."any") IS
+'locks the row of target (a table: key is its primary key; or a unique index) until the end of the transaction, so that nobody else changes it, while foreign key checks pass; true: locked, false: there is no such row; errors: 22004, 22023, 25006, 40001, 42501, 42804, 42809, 42P10';
+
+CREATE FUNCTION @extschema@.idem_insert(candidate pg_catalog.anyelement, key pg_catalog.regclass DEFAULT NULL, OUT inserted pg_catalog.bool, OUT stored pg_catalog.anyelement)
+RETURNS pg_catalog.record
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'idem_insert';
+
+COMMENT ON FUNCTION @extschema@.idem_insert(pg_catalog.anyelement, pg_catalog.regclass) IS
+'inserts candidate, a row of a table, its null fields taking their defaults, or finds the row that has the same key; key: a unique index, by default the primary key if its fields are given, else the only unique index whose fields are; inserted: now, by this call; stored: the row as it is in the table; errors: 22004, 23505 if another unique index or a hidden row is in the way, 25006, 39P01 if a trigger suppresses the row, 40001, 42501, 42804, 42809, 42P10';
+
+CREATE FUNCTION @extschema@.idem_version()
+RETURNS pg_catalog.trigger
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'idem_version';
+
+COMMENT ON FUNCTION @extschema@.idem_version() IS
+'trigger BEFORE UPDATE FOR EACH ROW; argument: the name of a column of an integer type; each update makes it the old one + 1, whether it leaves it alone or sets it so; errors: 22003 at the end of the type, 22023, 39P01, 42703, 42804, ID412 if the update sets it to anything else';
+
+--
 -- Privileges
 --
 

@@ -99,7 +99,6 @@ typedef struct WaitedFor
 	const Datum *key;
 } WaitedFor;
 
-static void check_access(IdemAccess access);
 static bool scan(IdemStore *store, const Datum *key, Snapshot snapshot,
 				 IdemRow *row);
 static void keep_row(IdemStore *store, HeapTuple tuple, IdemRow *row);
@@ -147,7 +146,7 @@ idem_store_open(IdemStore *store, IdemTable *table, IdemAccess access,
 {
 	LOCKMODE	lockmode = access == IDEM_READ ? AccessShareLock : RowExclusiveLock;
 
-	check_access(access);
+	idem_check_access(access);
 
 	store->table = table;
 	store->wait = wait;
@@ -533,6 +532,32 @@ idem_store_refused(IdemStore *store, const Datum *key)
 					 store->table->relname)));
 }
 
+/* Refuses to write where core would, and to read where no snapshot is taken. */
+void
+idem_check_access(IdemAccess access)
+{
+	if (IsInParallelMode())
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TRANSACTION_STATE),
+				 errmsg("cannot use idem during a parallel operation"),
+				 errdetail("The query that makes the call runs in parallel."),
+				 errhint("Mark functions that call idem as PARALLEL UNSAFE.")));
+	if (access == IDEM_READ)
+		return;
+	if (RecoveryInProgress())
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("cannot write during recovery"),
+				 errdetail("This server is a hot standby; it only answers reading functions."),
+				 errhint("Send the call to the primary server.")));
+	if (XactReadOnly)
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("cannot write in a read-only transaction"),
+				 errdetail("The transaction was set to be read only."),
+				 errhint("Use a transaction that is READ WRITE.")));
+}
+
 /* A key for a message, as core writes keys: "(source, seq)=(web, 42)". */
 char *
 idem_store_key(const IdemTable *table, const Datum *key)
@@ -565,32 +590,6 @@ idem_check_owner(const IdemTable *table, const Datum *key, Datum owner)
 			 errhint("Use a key of your own, or become a member of the role that owns this one.")));
 }
 
-
-/* Refuses to write where core would, and to read where no snapshot is taken. */
-static void
-check_access(IdemAccess access)
-{
-	if (IsInParallelMode())
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_TRANSACTION_STATE),
-				 errmsg("cannot use idem during a parallel operation"),
-				 errdetail("The query that makes the call runs in parallel."),
-				 errhint("Mark functions that call idem as PARALLEL UNSAFE.")));
-	if (access == IDEM_READ)
-		return;
-	if (RecoveryInProgress())
-		ereport(ERROR,
-				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
-				 errmsg("cannot write during recovery"),
-				 errdetail("This server is a hot standby; it only answers reading functions."),
-				 errhint("Send the call to the primary server.")));
-	if (XactReadOnly)
-		ereport(ERROR,
-				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
-				 errmsg("cannot write in a read-only transaction"),
-				 errdetail("The transaction was set to be read only."),
-				 errhint("Use a transaction that is READ WRITE.")));
-}
 
 /*
  * Looks a key up through the index.  True: there is something, said in row.
