@@ -11,7 +11,9 @@ OBJS = \
 	src/arg.o \
 	src/claim.o \
 	src/claim_row.o \
+	src/machine.o \
 	src/plan.o \
+	src/state.o \
 	src/store.o \
 	src/table.o
 

@@ -41,6 +41,24 @@ COMMENT ON COLUMN idem.claim.response IS 'the recorded answer, byte for byte';
 
 SELECT pg_catalog.pg_extension_config_dump('idem.claim', '');
 
+-- State machines: one row for each transition, in the order of the definition;
+-- a row without a target is a state that stands alone.  Sessions learn of a
+-- change by the message that idem_machine sends: to write here by other means
+-- leaves them with what they know.
+CREATE TABLE idem.transition (
+	machine pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
+	position pg_catalog.int8 NOT NULL,
+	from_state pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
+	to_state pg_catalog.text COLLATE pg_catalog."C",
+	CONSTRAINT transition_pkey PRIMARY KEY (machine, position)
+) USING heap;
+
+COMMENT ON TABLE idem.transition IS 'state machines, one row for each transition';
+COMMENT ON COLUMN idem.transition.position IS 'place in the definition, from 1';
+COMMENT ON COLUMN idem.transition.to_state IS 'null: from_state stands alone';
+
+SELECT pg_catalog.pg_extension_config_dump('idem.transition', '');
+
 --
 -- Claims: the work is in this transaction
 --
@@ -117,13 +135,53 @@ COMMENT ON PROCEDURE @extschema@.idem_purge(pg_catalog.interval, pg_catalog.int4
 'for administrators: removes the keys that were done, failed or cancelled longer than older_than ago, with a commit after each batch keys looked at and a notice of what went; never a running, expired or open one; errors: 22004, 22023, 25001 inside a transaction block, 25006';
 
 --
+-- State machines: late messages change nothing, illegal ones are refused
+--
+
+CREATE FUNCTION @extschema@.idem_machine(machine pg_catalog.text, definition pg_catalog.text)
+RETURNS pg_catalog.int4
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'idem_machine';
+
+COMMENT ON FUNCTION @extschema@.idem_machine(pg_catalog.text, pg_catalog.text) IS
+'for administrators: defines a machine (1 to 255 bytes), or replaces it for every session from its next call on; definition: chains of states such as ''created -> paid -> shipped; created -> cancelled'', with names of 1 to 255 bytes on one line without ; < > and at most 4096 of them; returns the number of transitions; errors: 22004, 22023, 25006';
+
+CREATE FUNCTION @extschema@.idem_machine_graph(machine pg_catalog.text)
+RETURNS pg_catalog.text
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'idem_machine_graph';
+
+COMMENT ON FUNCTION @extschema@.idem_machine_graph(pg_catalog.text) IS
+'a machine as a Mermaid stateDiagram-v2; writes nothing, works on a standby; errors: 22004, 22023 if there is no such machine';
+
+CREATE FUNCTION @extschema@.idem_verdict(machine pg_catalog.text, from_state pg_catalog.text, to_state pg_catalog.text)
+RETURNS pg_catalog.text
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'idem_verdict';
+
+COMMENT ON FUNCTION @extschema@.idem_verdict(pg_catalog.text, pg_catalog.text, pg_catalog.text) IS
+'what a machine says of a move from from_state (null: from no state) to to_state: same, apply (a transition leads there), late (it lies behind), ahead (it can be reached, but not in one step), illegal; writes nothing, works on a standby; errors: 22004, 22023 if there is no such machine or state';
+
+CREATE FUNCTION @extschema@.idem_state()
+RETURNS pg_catalog.trigger
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'idem_state';
+
+COMMENT ON FUNCTION @extschema@.idem_state() IS
+'trigger BEFORE INSERT OR UPDATE FOR EACH ROW, arguments: machine, column (text, varchar, char, name, enum or a domain over one), options; an insert takes any state of the machine (insert=initial: only one with no way in); an update that is late skips the row (late=error: raises ID460), one that is ahead raises ID460 (ahead=allow: passes), one that is illegal raises ID460; errors: 22023, 39P01, 42703, 42804, ID460';
+
+--
 -- Privileges
 --
 
 -- what is recorded says who did what, and a forged row would be believed
 REVOKE ALL ON SCHEMA idem FROM PUBLIC;
 REVOKE ALL ON TABLE idem.claim FROM PUBLIC;
+REVOKE ALL ON TABLE idem.transition FROM PUBLIC;
 
 -- these reach every role's keys
 REVOKE ALL ON FUNCTION @extschema@.idem_forget(pg_catalog.text, pg_catalog.text) FROM PUBLIC;
 REVOKE ALL ON PROCEDURE @extschema@.idem_purge(pg_catalog.interval, pg_catalog.int4) FROM PUBLIC;
+
+-- a machine decides for every role's rows
+REVOKE ALL ON FUNCTION @extschema@.idem_machine(pg_catalog.text, pg_catalog.text) FROM PUBLIC;

@@ -9,6 +9,8 @@
  *
  *		src/claim.c		claims: work in this transaction, done once
  *		src/claim_row.c	a row of idem.claim, for claims and attempts alike
+ *		src/machine.c	state machines: definition and verdict
+ *		src/state.c		state machines: the caller's rows
  *		src/store.c		our own hot tables, directly or through SQL
  *		src/table.c		is a table of ours as our script made it?
  *		src/plan.c		every SQL text that C runs
@@ -46,5 +48,6 @@ _PG_init(void)
 {
 	idem_table_init();
 	idem_store_init();
+	idem_machine_init();
 	MarkGUCPrefixReserved("idem");
 }

@@ -85,7 +85,6 @@
 
 static bool force_sql = false;
 
-static void check_writable(void);
 static bool scan(IdemStore *store, const Datum *key, Snapshot snapshot,
 				 IdemRow *row);
 static void keep_row(IdemStore *store, HeapTuple tuple, IdemRow *row);
@@ -131,7 +130,7 @@ idem_store_open(IdemStore *store, IdemTable *table, IdemAccess access,
 	LOCKMODE	lockmode = access == IDEM_READ ? AccessShareLock : RowExclusiveLock;
 
 	if (access == IDEM_WRITE)
-		check_writable();
+		idem_check_writable();
 
 	store->table = table;
 	store->wait = wait;
@@ -447,6 +446,30 @@ idem_store_update(IdemStore *store, IdemRow *row, const Datum *values,
 	return false;
 }
 
+/* Refuses to write where core would. */
+void
+idem_check_writable(void)
+{
+	if (RecoveryInProgress())
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("cannot write during recovery"),
+				 errdetail("This server is a hot standby; it only answers reading functions."),
+				 errhint("Send the call to the primary server.")));
+	if (XactReadOnly)
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("cannot write in a read-only transaction"),
+				 errdetail("The transaction was set to be read only."),
+				 errhint("Use a transaction that is READ WRITE.")));
+	if (IsInParallelMode())
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TRANSACTION_STATE),
+				 errmsg("cannot write during a parallel operation"),
+				 errdetail("The query that makes the call runs in parallel."),
+				 errhint("Mark functions that call idem as PARALLEL UNSAFE.")));
+}
+
 /* A key for a message, as core writes keys: "(source, seq)=(web, 42)". */
 char *
 idem_store_key(const IdemTable *table, const Datum *key)
@@ -479,30 +502,6 @@ idem_check_owner(const IdemTable *table, const Datum *key, Datum owner)
 			 errhint("Use a key of your own, or become a member of the role that owns this one.")));
 }
 
-
-/* Refuses to write where core would. */
-static void
-check_writable(void)
-{
-	if (RecoveryInProgress())
-		ereport(ERROR,
-				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
-				 errmsg("cannot write during recovery"),
-				 errdetail("This server is a hot standby; it only answers reading functions."),
-				 errhint("Send the call to the primary server.")));
-	if (XactReadOnly)
-		ereport(ERROR,
-				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
-				 errmsg("cannot write in a read-only transaction"),
-				 errdetail("The transaction was set to be read only."),
-				 errhint("Use a transaction that is READ WRITE.")));
-	if (IsInParallelMode())
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_TRANSACTION_STATE),
-				 errmsg("cannot write during a parallel operation"),
-				 errdetail("The query that makes the call runs in parallel."),
-				 errhint("Mark functions that call idem as PARALLEL UNSAFE.")));
-}
 
 /*
  * Looks a key up through the index.  True: there is something, said in row.
