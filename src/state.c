@@ -198,7 +198,7 @@ check_protocol(FunctionCallInfo fcinfo)
 	if (!TRIGGER_FIRED_FOR_ROW(event))
 		protocol_error("It was called for a statement, not for a row.");
 	if (!TRIGGER_FIRED_BEFORE(event))
-		protocol_error("It was called after the row was written.");
+		protocol_error("It was not called before the row is written.");
 	if (!TRIGGER_FIRED_BY_INSERT(event) && !TRIGGER_FIRED_BY_UPDATE(event))
 		protocol_error("It was called for a DELETE.");
 }
