@@ -11,11 +11,15 @@ OBJS = \
 	src/arg.o \
 	src/claim.o \
 	src/claim_row.o \
+	src/keyvalue.o \
 	src/machine.o \
 	src/plan.o \
+	src/row.o \
 	src/state.o \
 	src/store.o \
-	src/table.o
+	src/table.o \
+	src/target.o \
+	src/version.o
 
 EXTENSION = idem
 DATA = $(wildcard idem--*.sql)

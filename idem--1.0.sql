@@ -135,6 +135,43 @@ COMMENT ON PROCEDURE @extschema@.idem_purge(pg_catalog.interval, pg_catalog.int4
 'for administrators: removes the keys that were done, failed or cancelled longer than older_than ago, with a commit after each batch keys looked at and a notice of what went; never a running, expired or open one; errors: 22004, 22023, 25001 inside a transaction block, 25006';
 
 --
+-- Rows of the caller's own tables: reached as the caller, found by a primary
+-- key or a unique index
+--
+
+CREATE FUNCTION @extschema@.idem_deduct(target pg_catalog.regclass, col pg_catalog.name, amount pg_catalog.numeric, VARIADIC key pg_catalog."any")
+RETURNS pg_catalog.bool
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'idem_deduct';
+
+COMMENT ON FUNCTION @extschema@.idem_deduct(pg_catalog.regclass, pg_catalog.name, pg_catalog.numeric, pg_catalog."any") IS
+'takes amount (greater than 0) from column col, of an integer type or numeric, of the row of target (a table: key is its primary key; or a unique index) if it has that much; true: taken, false: not enough, or a trigger suppressed the update, nothing written; errors: 22004, 22023, 25006, 39P01 if a trigger changes what was taken, 40001, 42501, 42703, 42804, 42809, 42P10, ID404 if there is no such row';
+
+CREATE FUNCTION @extschema@.idem_lock_row(target pg_catalog.regclass, VARIADIC key pg_catalog."any")
+RETURNS pg_catalog.bool
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'idem_lock_row';
+
+COMMENT ON FUNCTION @extschema@.idem_lock_row(pg_catalog.regclass, pg_catalog."any") IS
+'locks the row of target (a table: key is its primary key; or a unique index) until the end of the transaction, so that nobody else changes it, while foreign key checks pass; true: locked, false: there is no such row; errors: 22004, 22023, 25006, 40001, 42501, 42804, 42809, 42P10';
+
+CREATE FUNCTION @extschema@.idem_insert(candidate pg_catalog.anyelement, key pg_catalog.regclass DEFAULT NULL, OUT inserted pg_catalog.bool, OUT stored pg_catalog.anyelement)
+RETURNS pg_catalog.record
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'idem_insert';
+
+COMMENT ON FUNCTION @extschema@.idem_insert(pg_catalog.anyelement, pg_catalog.regclass) IS
+'inserts candidate, a row of a table, its null fields taking their defaults, or finds the row that has the same key; key: a unique index, by default the primary key if its fields are given, else the only unique index whose fields are; inserted: now, by this call; stored: the row as it is in the table; errors: 22004, 23505 if another unique index or a hidden row is in the way, 25006, 39P01 if a trigger suppresses the row, 40001, 42501, 42804, 42809, 42P10';
+
+CREATE FUNCTION @extschema@.idem_version()
+RETURNS pg_catalog.trigger
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'idem_version';
+
+COMMENT ON FUNCTION @extschema@.idem_version() IS
+'trigger BEFORE UPDATE FOR EACH ROW; argument: the name of a column of an integer type; each update makes it the old one + 1, whether it leaves it alone or sets it so; errors: 22003 at the end of the type, 22023, 39P01, 42703, 42804, ID412 if the update sets it to anything else';
+
+--
 -- State machines: late messages change nothing, illegal ones are refused
 --
 
@@ -169,6 +206,14 @@ AS 'MODULE_PATHNAME', 'idem_state';
 
 COMMENT ON FUNCTION @extschema@.idem_state() IS
 'trigger BEFORE INSERT OR UPDATE FOR EACH ROW, arguments: machine, column (text, varchar, char, name, enum or a domain over one), options; an insert takes any state of the machine (insert=initial: only one with no way in); an update that is late skips the row (late=error: raises ID460), one that is ahead raises ID460 (ahead=allow: passes), one that is illegal raises ID460; errors: 22023, 39P01, 42703, 42804, ID460';
+
+CREATE FUNCTION @extschema@.idem_advance(machine pg_catalog.text, target pg_catalog.regclass, col pg_catalog.name, to_state pg_catalog.text, VARIADIC key pg_catalog."any")
+RETURNS pg_catalog.bool
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'idem_advance';
+
+COMMENT ON FUNCTION @extschema@.idem_advance(pg_catalog.text, pg_catalog.regclass, pg_catalog.name, pg_catalog.text, pg_catalog."any") IS
+'moves column col (text, varchar, char, name, enum or a domain over one) of the row of target (a table: key is its primary key; or a unique index) to to_state; true: applied, false: same or late, or a trigger suppressed the update, nothing written; errors: 22004, 22023, 25006, 40001, 42501, 42703, 42804, 42809, 42P10, ID404 if there is no such row, ID460 if the move is ahead or illegal';
 
 --
 -- Privileges

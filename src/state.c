@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * state.c
- *	  State machines on the caller's own rows: trigger.
+ *	  State machines on the caller's own rows: trigger, and verb.
  *
  * The contract.  A column holds the state of its row.  The trigger idem_state
  * judges every change of it: a move that the machine knows passes; a late one
@@ -9,14 +9,20 @@
  * raises nothing; one that is ahead or illegal raises ID460.  An update that
  * leaves the column as it is is not a move, and passes whatever is in it.
  * Null is no state yet: moves from it are judged as such, and none leads back.
+ * idem_advance judges and writes for a caller who has no trigger, and says what
+ * became of the message: true applied, false same or late.  On a table with
+ * the trigger it asks the same machine first, so the two agree.
  *
  * Why this holds under concurrency.  The server locks the row, and under read
  * committed fetches its latest version, before it calls a BEFORE ROW trigger
  * for an update; above, a row changed since the snapshot is 40001.  So what
  * is judged is what is replaced.  ON CONFLICT DO UPDATE locks the row first
- * as well.
+ * as well.  idem_advance locks by SELECT ... FOR NO KEY UPDATE, which answers
+ * the state of the version that it locked, and writes only after that; if
+ * under read committed it finds no row because a rival moved the row away and
+ * back, it looks again.
  *
- * The cost of a row is two comparisons of bytes and, if they differ, two
+ * The cost of a row in the trigger is two comparisons of bytes and, if they differ, two
  * lookups in the compiled machine; nothing is run through SQL.  What the
  * trigger's arguments mean is worked out once for each statement, and kept in
  * the memory of that statement, which holds the lock that keeps the table as
@@ -29,12 +35,18 @@
 #include "idem.h"
 
 #include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "mb/pg_wchar.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+
+/* How often idem_advance looks for a row that is there and cannot be locked. */
+#define MAX_ROUNDS	20
 
 /* How a state is kept in a column. */
 typedef enum StateForm
@@ -59,6 +71,7 @@ typedef struct StateColumn
 	const char *machine;
 	AttrNumber	attnum;
 	StateForm	form;
+	const char *key;			/* of the row, if known */
 } StateColumn;
 
 /* A trigger's arguments, for one statement. */
@@ -85,9 +98,11 @@ static bool insert_passes(const StateTrigger *arguments, Relation rel,
 						  StateText to);
 static bool update_passes(const StateTrigger *arguments, Relation rel,
 						  StateText from, StateText to);
+static StateText lock_state(IdemTarget *target);
 static IdemVerdict judge(const StateColumn *column, StateText from,
 						 StateText to);
 static StateText state_of(const StateColumn *column, Datum value, bool isnull);
+static StateText text_state(Datum value);
 static StateText tuple_state(const StateColumn *column, HeapTuple tuple,
 							 Relation rel);
 static bool same_state(StateText a, StateText b);
@@ -97,6 +112,7 @@ static void transition_error(const StateColumn *column, Relation rel,
 static char *quote_state(StateText state);
 
 PG_FUNCTION_INFO_V1(idem_state);
+PG_FUNCTION_INFO_V1(idem_advance);
 
 
 /*
@@ -132,6 +148,61 @@ idem_state(PG_FUNCTION_ARGS)
 						   tuple_state(&arguments->column,
 									   trigdata->tg_newtuple, rel));
 	return PointerGetDatum(passes ? trigdata->tg_newtuple : NULL);
+}
+
+/*
+ * idem_advance(machine text, target regclass, col name, to_state text,
+ * VARIADIC key "any") -> boolean
+ *
+ * Moves a row to a state.  True: applied; false: same or late.
+ */
+Datum
+idem_advance(PG_FUNCTION_ARGS)
+{
+	static const StateText none = {NULL, 0};
+	StateColumn column = {0};
+	IdemTarget	target;
+	Relation	rel;
+	Datum		to_state;
+	StateText	from;
+	StateText	to;
+	IdemVerdict verdict;
+	bool		applied = false;
+
+	column.machine = text_to_cstring(idem_arg_text(fcinfo, 0, "machine",
+												   IDEM_MACHINE_MAX));
+	idem_arg_not_null(fcinfo, 1, "target");
+	idem_arg_not_null(fcinfo, 2, "col");
+	to_state = PointerGetDatum(idem_arg_text(fcinfo, 3, "to_state",
+											 IDEM_STATE_MAX));
+	to = text_state(to_state);
+	idem_check_writable();
+
+	/* a state that is not there is refused before anything is locked */
+	(void) judge(&column, none, to);
+
+	idem_target_open(&target, PG_GETARG_OID(1), NameStr(*PG_GETARG_NAME(2)),
+					 RowExclusiveLock);
+	rel = table_open(target.spec->heap, NoLock);
+	resolve_column(&column, rel, NameStr(*PG_GETARG_NAME(2)));
+	idem_target_key(&target, fcinfo, 4);
+
+	from = lock_state(&target);
+	verdict = judge(&column, from, to);
+	if (verdict == IDEM_AHEAD || verdict == IDEM_ILLEGAL)
+	{
+		column.key = idem_target_key_text(&target);
+		transition_error(&column, rel, from, to, verdict);
+	}
+
+	/* a trigger may suppress the row: then nothing was applied */
+	if (verdict == IDEM_APPLY)
+		applied = idem_target_execute(&target, IDEM_ROW_SET_TEXT, to_state,
+									  NULL, NULL);
+	table_close(rel, NoLock);
+	idem_target_close(&target);
+
+	PG_RETURN_BOOL(applied);
 }
 
 
@@ -296,6 +367,29 @@ update_passes(const StateTrigger *arguments, Relation rel, StateText from,
 	transition_error(&arguments->column, rel, from, to, verdict);
 }
 
+/* Locks the row and answers its state; raises if there is no row. */
+static StateText
+lock_state(IdemTarget *target)
+{
+	static const StateText none = {NULL, 0};
+
+	for (int round = 0; round < MAX_ROUNDS; round++)
+	{
+		Datum		value;
+		bool		null;
+
+		CHECK_FOR_INTERRUPTS();
+		if (idem_target_execute(target, IDEM_ROW_LOCK_TEXT, (Datum) 0,
+								&value, &null))
+			return null ? none : text_state(value);
+		if (IsolationUsesXactSnapshot() ||
+			!idem_target_execute(target, IDEM_ROW_EXISTS, (Datum) 0, NULL, NULL))
+			break;
+	}
+
+	/* no row, or one that row security lets the caller read only */
+	idem_target_no_row(target);
+}
 
 static IdemVerdict
 judge(const StateColumn *column, StateText from, StateText to)
@@ -315,10 +409,7 @@ state_of(const StateColumn *column, Datum value, bool isnull)
 
 	if (column->form == STATE_TEXT || column->form == STATE_PADDED)
 	{
-		struct varlena *text = PG_DETOAST_DATUM_PACKED(value);
-
-		state.value = VARDATA_ANY(text);
-		state.len = VARSIZE_ANY_EXHDR(text);
+		state = text_state(value);
 		if (column->form == STATE_PADDED)
 			state.len = bpchartruelen(unconstify(char *, state.value), state.len);
 		return state;
@@ -329,6 +420,15 @@ state_of(const StateColumn *column, Datum value, bool isnull)
 	else
 		state.value = DatumGetCString(DirectFunctionCall1(enum_out, value));
 	state.len = strlen(state.value);
+	return state;
+}
+
+static StateText
+text_state(Datum value)
+{
+	struct varlena *text = PG_DETOAST_DATUM_PACKED(value);
+	StateText	state = {VARDATA_ANY(text), VARSIZE_ANY_EXHDR(text)};
+
 	return state;
 }
 
@@ -393,11 +493,13 @@ transition_error(const StateColumn *column, Relation rel, StateText from,
 	ereport(ERROR,
 			(errcode(ERRCODE_IDEM_TRANSITION),
 			 errmsg("transition from %s to %s is not allowed", source, target),
-			 errdetail("Machine \"%s\", column \"%s\" of relation \"%s\": %s.",
+			 errdetail("Machine \"%s\", column \"%s\" of relation \"%s\"%s%s: %s.",
 					   column->machine,
 					   NameStr(TupleDescAttr(RelationGetDescr(rel),
 											 column->attnum - 1)->attname),
-					   RelationGetRelationName(rel), reason),
+					   RelationGetRelationName(rel),
+					   column->key != NULL ? ", key " : "",
+					   column->key != NULL ? column->key : "", reason),
 			 errhint("%s", hint),
 			 errtablecol(rel, column->attnum)));
 }

@@ -1,0 +1,247 @@
+/*-------------------------------------------------------------------------
+ *
+ * keyvalue.c
+ *	  A key value that the caller gave, as its column takes it.
+ *
+ * The contract.  A value is taken as its column takes it in an INSERT: as it
+ * is, by the assignment cast, or, if it is a string, by the column type's
+ * input function; then the length of varchar(n) and its kind and the checks
+ * of a domain apply, all with the type's own errors.
+ *
+ * What an INSERT would not mind, but a search must: a value that the cast
+ * changes (1.5 for an integer, a time of day for a date) would find somebody
+ * else's row.  So it is cast back and compared, and refused with 22023 if it
+ * is no longer what was given.
+ *
+ * All this runs as the caller: a cast function only if the caller may.
+ *
+ * Portions Copyright (c) 2026, the idem authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "idem.h"
+
+#include "access/transam.h"
+#include "catalog/objectaccess.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_type.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "parser/parse_coerce.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/typcache.h"
+
+/* Bytes of a value that a message shows. */
+#define SHOWN_MAX		64
+
+static void find_cast(Oid heap, const IdemKeyColumn *key, Oid given,
+					  IdemKeyCast *cast);
+static Datum cast_value(const IdemKeyColumn *key, const IdemKeyCast *cast,
+						Datum value);
+static Datum apply_length(const IdemKeyColumn *key, Datum value);
+static Datum call_cast(Oid func, Datum value, int32 typmod, Oid collation);
+static bool same_value(Oid func, Oid collation, Datum a, Datum b);
+static void refuse_changed(Oid heap, const IdemKeyColumn *key, Oid given,
+						   Datum value) pg_attribute_noreturn();
+
+
+/* A value given for a column of the key, as one of the column's base type. */
+Datum
+idem_key_value(IdemKeyCast *kept, Oid heap, const IdemKeyColumn *key,
+			   Oid given, Datum value)
+{
+	IdemKeyCast cast = *kept;
+	Datum		result;
+
+	if (cast.given != given)
+	{
+		find_cast(heap, key, given, &cast);
+		*kept = cast;
+	}
+
+	result = cast_value(key, &cast, value);
+	if (OidIsValid(cast.back) && OidIsValid(cast.given_equals) &&
+		!same_value(cast.given_equals, key->collation, value,
+			   call_cast(cast.back, result, -1, key->collation)))
+		refuse_changed(heap, key, given, value);
+
+	if (key->typmod >= 0)
+	{
+		Datum		fitted = apply_length(key, result);
+
+		if (fitted != result &&
+			!same_value(get_opcode(key->equals), key->collation, fitted, result))
+			refuse_changed(heap, key, given, value);
+		result = fitted;
+	}
+	if (key->type != key->basetype)
+		domain_check(result, false, key->type, NULL, NULL);
+	return result;
+}
+
+/* A value for a message, not too long. */
+char *
+idem_value_text(Oid type, Datum value)
+{
+	Oid			func;
+	bool		isvarlena;
+	char	   *result;
+	int			len;
+
+	if (type == UNKNOWNOID)
+		result = pstrdup(DatumGetCString(value));
+	else
+	{
+		getTypeOutputInfo(type, &func, &isvarlena);
+		result = OidOutputFunctionCall(func, value);
+	}
+	len = strlen(result);
+	if (len > SHOWN_MAX)
+	{
+		result[pg_mbcliplen(result, len, SHOWN_MAX)] = '\0';
+		result = psprintf("%s...", result);
+	}
+	return result;
+}
+
+
+/* Finds how a type becomes the base type of a column of the key. */
+static void
+find_cast(Oid heap, const IdemKeyColumn *key, Oid given, IdemKeyCast *cast)
+{
+	Oid			base = getBaseType(given);
+	CoercionPathType path;
+
+	memset(cast, 0, sizeof(IdemKeyCast));
+	cast->given = given;
+	if (given == UNKNOWNOID)
+	{
+		cast->kind = IDEM_CAST_INPUT;
+		return;
+	}
+
+	path = find_coercion_pathway(key->basetype, base, COERCION_ASSIGNMENT,
+								 &cast->func);
+	if (path == COERCION_PATH_RELABELTYPE)
+		cast->kind = IDEM_CAST_NONE;
+	else if (path == COERCION_PATH_FUNC)
+	{
+		cast->kind = IDEM_CAST_FUNCTION;
+		if (find_coercion_pathway(base, key->basetype, COERCION_EXPLICIT,
+								  &cast->back) != COERCION_PATH_FUNC)
+			cast->back = InvalidOid;
+		cast->given_equals = lookup_type_cache(base, TYPECACHE_EQ_OPR)->eq_opr;
+		if (OidIsValid(cast->given_equals))
+			cast->given_equals = get_opcode(cast->given_equals);
+	}
+	else if (path != COERCION_PATH_NONE ||
+			 TypeCategory(base) == TYPCATEGORY_STRING)
+		cast->kind = IDEM_CAST_OUTPUT_INPUT;
+	else
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("key value is of the wrong type"),
+				 errdetail("Column \"%s\" of table \"%s\" is of type %s, and the value is of type %s.",
+						   get_attname(heap, key->attnum, false),
+						   get_rel_name(heap),
+						   format_type_be(key->type), format_type_be(given)),
+				 errhint("Cast the value to %s.", format_type_be(key->type))));
+}
+
+/* Casts a value to the base type of a column of the key. */
+static Datum
+cast_value(const IdemKeyColumn *key, const IdemKeyCast *cast, Datum value)
+{
+	Oid			func;
+	Oid			ioparam;
+	bool		isvarlena;
+	char	   *literal = DatumGetCString(value);
+
+	switch (cast->kind)
+	{
+		case IDEM_CAST_NONE:
+			return value;
+		case IDEM_CAST_FUNCTION:
+			return call_cast(cast->func, value, -1, key->collation);
+		case IDEM_CAST_OUTPUT_INPUT:
+			getTypeOutputInfo(cast->given, &func, &isvarlena);
+			literal = OidOutputFunctionCall(func, value);
+			break;
+		case IDEM_CAST_INPUT:
+			break;
+	}
+	getTypeInputInfo(key->basetype, &func, &ioparam);
+	return OidInputFunctionCall(func, literal, ioparam, -1);
+}
+
+/* Applies what a type modifier says: the length of varchar(n), for instance. */
+static Datum
+apply_length(const IdemKeyColumn *key, Datum value)
+{
+	Oid			func;
+
+	/* arrays, the other answer, compare without their elements' modifier */
+	if (find_typmod_coercion_function(key->basetype, &func) !=
+		COERCION_PATH_FUNC)
+		return value;
+	return call_cast(func, value, key->typmod, key->collation);
+}
+
+/*
+ * Calls a cast function as an expression would: as the caller, and only if the
+ * caller may.
+ */
+static Datum
+call_cast(Oid func, Datum value, int32 typmod, Oid collation)
+{
+	FmgrInfo	finfo;
+
+	if (func >= FirstNormalObjectId)
+	{
+		AclResult	result = object_aclcheck(ProcedureRelationId, func,
+											 GetUserId(), ACL_EXECUTE);
+
+		if (result != ACLCHECK_OK)
+			aclcheck_error(result, OBJECT_FUNCTION, get_func_name(func));
+		InvokeFunctionExecuteHook(func);
+	}
+
+	fmgr_info(func, &finfo);
+	switch (finfo.fn_nargs)
+	{
+		case 1:
+			return FunctionCall1Coll(&finfo, collation, value);
+		case 2:
+			return FunctionCall2Coll(&finfo, collation, value,
+									 Int32GetDatum(typmod));
+		default:
+			return FunctionCall3Coll(&finfo, collation, value,
+									 Int32GetDatum(typmod),
+									 BoolGetDatum(false));
+	}
+}
+
+/* Are two values the same to a comparison function? */
+static bool
+same_value(Oid func, Oid collation, Datum a, Datum b)
+{
+	return DatumGetBool(OidFunctionCall2Coll(func, OidIsValid(collation) ?
+											 collation : DEFAULT_COLLATION_OID,
+											 a, b));
+}
+
+/* Refuses a value that would be another one in its column. */
+static void
+refuse_changed(Oid heap, const IdemKeyColumn *key, Oid given, Datum value)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("key value does not fit its column"),
+			 errdetail("Value %s would be another one in column \"%s\" of table \"%s\", which is of type %s.",
+					   idem_value_text(given, value),
+					   get_attname(heap, key->attnum, false),
+					   get_rel_name(heap),
+					   format_type_with_typemod(key->type, key->type == key->basetype ? key->typmod : -1)),
+			 errhint("Pass a value that the column can hold.")));
+}

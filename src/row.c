@@ -1,0 +1,482 @@
+/*-------------------------------------------------------------------------
+ *
+ * row.c
+ *	  Rows of the caller's own tables: deduct, lock, insert once.
+ *
+ * The contract.  The row is one, found by a primary key or a unique index
+ * (target.c), and everything is done as the caller, through the executor:
+ * privileges, row security, triggers, constraints and rules are what they are
+ * for a statement that the caller writes himself.
+ *
+ *		idem_deduct		takes an amount from a column if there is enough
+ *		idem_lock_row	locks the row until the end of the transaction
+ *		idem_insert		inserts a row, or finds the one with the same key
+ *
+ * Concurrency.  Each is at heart one statement whose row count decides who
+ * won: UPDATE ... WHERE enough, SELECT ... FOR NO KEY UPDATE, INSERT ... ON
+ * CONFLICT DO NOTHING.  All wait for a rival on the same row.  Above read
+ * committed a row that was changed after the snapshot is the server's 40001,
+ * and a statement that finds nothing has found the truth of its snapshot.
+ *
+ * Under read committed, no row is not yet an answer: the statement began with
+ * a snapshot that a rival's commit may have overtaken.  The rival may have
+ * deleted the row and inserted it anew, may have put back what was missing,
+ * or may have deleted the row that was in the way of ours.  So the reason is
+ * read with a new snapshot, and only what that snapshot shows is answered:
+ *
+ *		deduct		no row: ID404.  Too little: false, which was true when it
+ *					was read.  Enough after all: again.
+ *		lock		no row: false.  A row: again.
+ *		insert		the row: it is stored, not inserted.  No row: again.
+ *
+ * Going round takes a rival who commits a change back and forth just then,
+ * each time.  What goes round without a rival is a row that the caller may
+ * read and not write (row security), or that a trigger keeps out; MAX_ROUNDS
+ * ends that, and each function says what the answer is then.
+ *
+ * A refusal writes nothing: the UPDATE finds no row, the rest only reads.
+ *
+ * A BEFORE UPDATE trigger may make an UPDATE that takes something else or
+ * nothing.  Where there is one that could (target.c), the row is locked and
+ * read first, so that what is stored can be compared with what it should be.
+ *
+ * Portions Copyright (c) 2026, the idem authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "idem.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/numeric.h"
+#include "utils/typcache.h"
+
+#define MAX_ROUNDS	20
+
+static void check_amount(Numeric amount);
+static void check_column(const IdemTarget *target);
+static bool amount_for_column(const IdemTarget *target, Numeric amount,
+							  Datum *value);
+static bool deduct(IdemTarget *target, Datum amount);
+static bool deduct_checked(IdemTarget *target, Datum amount, Datum left);
+static int	compare(Oid type, Datum a, Datum b);
+static Oid	table_of_candidate(FunctionCallInfo fcinfo);
+static void open_candidate(IdemTarget *target, FunctionCallInfo fcinfo,
+						   Oid relid, TupleDesc desc, const Datum *values,
+						   const bool *nulls);
+static bool insert_once(IdemTarget *target, TupleDesc desc,
+						const Datum *values, const bool *nulls,
+						Datum *stored);
+static TupleDesc insert_result(FunctionCallInfo fcinfo);
+
+PG_FUNCTION_INFO_V1(idem_deduct);
+PG_FUNCTION_INFO_V1(idem_lock_row);
+PG_FUNCTION_INFO_V1(idem_insert);
+
+
+/* idem_deduct(target regclass, col name, amount numeric, VARIADIC key "any") -> boolean */
+Datum
+idem_deduct(PG_FUNCTION_ARGS)
+{
+	IdemTarget	target;
+	Numeric		amount;
+	Datum		value = (Datum) 0;
+	bool		taken = false;
+
+	idem_arg_not_null(fcinfo, 0, "target");
+	idem_arg_not_null(fcinfo, 1, "col");
+	idem_arg_not_null(fcinfo, 2, "amount");
+	amount = PG_GETARG_NUMERIC(2);
+	check_amount(amount);
+	idem_check_writable();
+
+	idem_target_open(&target, PG_GETARG_OID(0), NameStr(*PG_GETARG_NAME(1)),
+					 RowExclusiveLock);
+	check_column(&target);
+	idem_target_key(&target, fcinfo, 3);
+	if (amount_for_column(&target, amount, &value))
+		taken = deduct(&target, value);
+	else if (!idem_target_execute(&target, IDEM_ROW_EXISTS, (Datum) 0, NULL, NULL))
+		idem_target_no_row(&target);
+	idem_target_close(&target);
+
+	PG_RETURN_BOOL(taken);
+}
+
+/* idem_lock_row(target regclass, VARIADIC key "any") -> boolean */
+Datum
+idem_lock_row(PG_FUNCTION_ARGS)
+{
+	IdemTarget	target;
+	bool		locked = false;
+
+	idem_arg_not_null(fcinfo, 0, "target");
+	idem_check_writable();
+
+	idem_target_open(&target, PG_GETARG_OID(0), NULL, RowShareLock);
+	idem_target_key(&target, fcinfo, 1);
+
+	/* a row that goes round for ever is one that we may not lock: no row */
+	for (int round = 0; round < MAX_ROUNDS && !locked; round++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		locked = idem_target_execute(&target, IDEM_ROW_LOCK, (Datum) 0,
+									 NULL, NULL);
+		if (!locked &&
+			(IsolationUsesXactSnapshot() ||
+			 !idem_target_execute(&target, IDEM_ROW_EXISTS, (Datum) 0,
+								  NULL, NULL)))
+			break;
+	}
+	idem_target_close(&target);
+
+	PG_RETURN_BOOL(locked);
+}
+
+/*
+ * idem_insert(candidate anyelement, key regclass, OUT inserted boolean,
+ * OUT stored anyelement)
+ */
+Datum
+idem_insert(PG_FUNCTION_ARGS)
+{
+	Oid			relid = table_of_candidate(fcinfo);
+	TupleDesc	result_desc = insert_result(fcinfo);
+	HeapTupleHeader candidate = PG_GETARG_HEAPTUPLEHEADER(0);
+	TupleDesc	desc;
+	HeapTupleData tuple;
+	Datum	   *values;
+	bool	   *nulls;
+	IdemTarget	target;
+	Datum		result[2];
+	bool		resultnull[2] = {false, false};
+
+	idem_check_writable();
+
+	desc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(candidate),
+								  HeapTupleHeaderGetTypMod(candidate));
+	values = palloc_array(Datum, desc->natts);
+	nulls = palloc_array(bool, desc->natts);
+	tuple.t_len = HeapTupleHeaderGetDatumLength(candidate);
+	ItemPointerSetInvalid(&tuple.t_self);
+	tuple.t_tableOid = InvalidOid;
+	tuple.t_data = candidate;
+	heap_deform_tuple(&tuple, desc, values, nulls);
+
+	open_candidate(&target, fcinfo, relid, desc, values, nulls);
+	result[0] = BoolGetDatum(insert_once(&target, desc, values, nulls,
+										 &result[1]));
+	idem_target_close(&target);
+	ReleaseTupleDesc(desc);
+
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(result_desc, result,
+													  resultnull)));
+}
+
+
+/* Refuses an amount that nothing can be reduced by. */
+static void
+check_amount(Numeric amount)
+{
+	if (!numeric_is_nan(amount) && !numeric_is_inf(amount) &&
+		compare(NUMERICOID, NumericGetDatum(amount),
+				NumericGetDatum(int64_to_numeric(0))) > 0)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("argument \"amount\" must be a positive number"),
+			 errdetail("\"amount\" is %s.",
+					   idem_value_text(NUMERICOID, NumericGetDatum(amount))),
+			 errhint("Pass a number greater than 0.")));
+}
+
+/* Refuses a column that one cannot deduct from. */
+static void
+check_column(const IdemTarget *target)
+{
+	const IdemRowSpec *spec = target->spec;
+
+	if (spec->columnbase == INT2OID || spec->columnbase == INT4OID ||
+		spec->columnbase == INT8OID || spec->columnbase == NUMERICOID)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_DATATYPE_MISMATCH),
+			 errmsg("cannot deduct from column \"%s\" of table \"%s\"",
+					get_attname(spec->heap, spec->column, false),
+					get_rel_name(spec->heap)),
+			 errdetail("It is of type %s.", format_type_be(spec->columntype)),
+			 errhint("Name a column of an integer type or of type numeric.")));
+}
+
+/*
+ * The amount in the type of the column.  False: it is larger than the column
+ * can be.  Raises for an amount that the column would round.
+ */
+static bool
+amount_for_column(const IdemTarget *target, Numeric amount, Datum *value)
+{
+	const IdemRowSpec *spec = target->spec;
+	Datum		given = NumericGetDatum(amount);
+	int32		scale = 0;
+	int64		max = PG_INT64_MAX;
+
+	if (spec->columnbase == NUMERICOID)
+	{
+		*value = given;
+		if (spec->columntypmod < (int32) VARHDRSZ)
+			return true;
+		/* as numeric_typmod_scale() of the server has it: 11 bits, signed */
+		scale = (((spec->columntypmod - VARHDRSZ) & 0x7ff) ^ 1024) - 1024;
+	}
+
+	if (compare(NUMERICOID, given,
+				DirectFunctionCall2(numeric_trunc, given,
+									Int32GetDatum(scale))) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"amount\" does not fit the column"),
+				 errdetail("\"amount\" is %s; column \"%s\" of table \"%s\" is of type %s.",
+						   idem_value_text(NUMERICOID, given),
+						   get_attname(spec->heap, spec->column, false),
+						   get_rel_name(spec->heap),
+						   format_type_with_typemod(spec->columnbase,
+													spec->columntypmod)),
+				 errhint("Pass an amount that the column can hold without rounding.")));
+	if (spec->columnbase == NUMERICOID)
+		return true;
+
+	if (spec->columnbase == INT2OID)
+		max = PG_INT16_MAX;
+	else if (spec->columnbase == INT4OID)
+		max = PG_INT32_MAX;
+	if (compare(NUMERICOID, given,
+				NumericGetDatum(int64_to_numeric(max))) > 0)
+		return false;
+
+	if (spec->columnbase == INT2OID)
+		*value = DirectFunctionCall1(numeric_int2, given);
+	else if (spec->columnbase == INT4OID)
+		*value = DirectFunctionCall1(numeric_int4, given);
+	else
+		*value = DirectFunctionCall1(numeric_int8, given);
+	return true;
+}
+
+/* Takes the amount if there is enough; raises if there is no row. */
+static bool
+deduct(IdemTarget *target, Datum amount)
+{
+	bool		checked = target->guarded;
+
+	for (int round = 0; round < MAX_ROUNDS; round++)
+	{
+		Datum		value;
+		bool		null;
+
+		CHECK_FOR_INTERRUPTS();
+		if (!checked)
+		{
+			if (idem_target_execute(target, IDEM_ROW_DEDUCT, amount,
+									NULL, NULL))
+				return true;
+		}
+		else if (idem_target_execute(target, IDEM_ROW_LOCK_ENOUGH, amount,
+									 &value, &null))
+			return deduct_checked(target, amount, value);
+
+		if (!idem_target_execute(target, IDEM_ROW_READ, (Datum) 0,
+								 &value, &null))
+			break;
+		if (null || compare(target->spec->columnbase, value, amount) < 0)
+			return false;
+
+		/* enough after all: make sure of the row before the next try */
+		checked = true;
+	}
+
+	/* no row, or one that row security lets the caller read only */
+	idem_target_no_row(target);
+}
+
+/*
+ * Takes the amount from a row that we have locked and that has enough, where a
+ * trigger may have its own mind.  False: it suppressed the row.
+ */
+static bool
+deduct_checked(IdemTarget *target, Datum amount, Datum left)
+{
+	const IdemRowSpec *spec = target->spec;
+	Datum		stored;
+	bool		null;
+
+	if (!idem_target_execute(target, IDEM_ROW_DEDUCT_READ, amount,
+							 &stored, &null))
+		return false;
+	if (null || compare(spec->columnbase, stored, left) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("a trigger changed the deduction from table \"%s\"",
+						get_rel_name(spec->heap)),
+				 errdetail("Column \"%s\" of key %s should be %s after the deduction, and was made %s.",
+						   get_attname(spec->heap, spec->column, false),
+						   idem_target_key_text(target),
+						   idem_value_text(spec->columnbase, left),
+						   null ? "null" : idem_value_text(spec->columnbase, stored)),
+				 errhint("Let the BEFORE UPDATE triggers of the table leave the column alone.")));
+	return true;
+}
+
+/* Compares two values of a type that one can deduct from. */
+static int
+compare(Oid type, Datum a, Datum b)
+{
+	int64		first;
+	int64		second;
+
+	switch (type)
+	{
+		case INT2OID:
+			first = DatumGetInt16(a);
+			second = DatumGetInt16(b);
+			break;
+		case INT4OID:
+			first = DatumGetInt32(a);
+			second = DatumGetInt32(b);
+			break;
+		case INT8OID:
+			first = DatumGetInt64(a);
+			second = DatumGetInt64(b);
+			break;
+		default:
+			return DatumGetInt32(DirectFunctionCall2(numeric_cmp, a, b));
+	}
+	return (first > second) - (first < second);
+}
+
+/* The table whose row the candidate is. */
+static Oid
+table_of_candidate(FunctionCallInfo fcinfo)
+{
+	Oid			type = get_fn_expr_argtype(fcinfo->flinfo, 0);
+	Oid			relid = InvalidOid;
+	char		relkind = '\0';
+
+	if (OidIsValid(type) && get_typtype(type) == TYPTYPE_COMPOSITE)
+	{
+		relid = get_typ_typrelid(type);
+		relkind = get_rel_relkind(relid);
+	}
+	if (relkind == '\0' || relkind == RELKIND_COMPOSITE_TYPE)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("argument \"candidate\" must be a row of a table"),
+				 errdetail("\"candidate\" is of type %s.", format_type_be(type)),
+				 errhint("Cast it to the table, as in ROW(...)::orders or jsonb_populate_record(NULL::orders, ...).")));
+	if (relkind != RELKIND_RELATION && relkind != RELKIND_PARTITIONED_TABLE)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("\"%s\" is not a table", get_rel_name(relid)),
+				 errdetail_relkind_not_supported(relkind),
+				 errhint("Cast the candidate to the table itself.")));
+	idem_arg_not_null(fcinfo, 0, "candidate");
+	return relid;
+}
+
+/* Finds the key of a candidate and opens its table. */
+static void
+open_candidate(IdemTarget *target, FunctionCallInfo fcinfo, Oid relid,
+			   TupleDesc desc, const Datum *values, const bool *nulls)
+{
+	const IdemRowSpec *spec;
+
+	idem_target_open(target, PG_ARGISNULL(1) ?
+					 idem_target_choose(relid, nulls) : PG_GETARG_OID(1),
+					 NULL, RowExclusiveLock);
+	spec = target->spec;
+	if (spec->heap != relid)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_COLUMN_REFERENCE),
+				 errmsg("argument \"key\" is not an index of the candidate's table"),
+				 errdetail("\"%s\" belongs to table \"%s\", and the candidate is a row of table \"%s\".",
+						   get_rel_name(PG_GETARG_OID(1)),
+						   get_rel_name(spec->heap), get_rel_name(relid)),
+				 errhint("Pass a unique index of table \"%s\".",
+						 get_rel_name(relid))));
+
+	for (int i = 0; i < spec->nkeys; i++)
+	{
+		AttrNumber	attnum = spec->key[i].attnum;
+
+		if (nulls[attnum - 1])
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("key field of the candidate must not be null"),
+					 errdetail("Field \"%s\" belongs to key (%s) and is null.",
+							   NameStr(TupleDescAttr(desc, attnum - 1)->attname),
+							   idem_target_columns(target)),
+					 errhint("Give the field a value, or pass a unique index whose fields are all given.")));
+		target->key[i] = values[attnum - 1];
+	}
+}
+
+/* Inserts the row, or finds the one with the same key: was it inserted? */
+static bool
+insert_once(IdemTarget *target, TupleDesc desc, const Datum *values,
+			const bool *nulls, Datum *stored)
+{
+	bool		null;
+
+	/*
+	 * To look first costs a statement when the row is new, and saves its
+	 * defaults, sequences among them, when it is not.
+	 */
+	for (int round = 0; round < MAX_ROUNDS; round++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (idem_target_execute(target, IDEM_ROW_READ_ALL, (Datum) 0,
+								stored, &null))
+			return false;
+		if (idem_target_insert(target, desc, values, nulls, true, stored))
+			return true;
+	}
+
+	/*
+	 * Something is in the way that we cannot see.  A row that row security
+	 * hides, or whose key a trigger has made of ours, is now the server's
+	 * 23505.
+	 */
+	if (idem_target_insert(target, desc, values, nulls, false, stored))
+		return true;
+	ereport(ERROR,
+			(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+			 errmsg("table \"%s\" does not take the row",
+					get_rel_name(target->spec->heap)),
+			 errdetail("Key %s was inserted %d times without a conflict, and is not there.",
+					   idem_target_key_text(target), MAX_ROUNDS),
+			 errhint("Look for a BEFORE INSERT trigger that suppresses the row.")));
+}
+
+/* What idem_insert returns, kept for the statement at work. */
+static TupleDesc
+insert_result(FunctionCallInfo fcinfo)
+{
+	if (fcinfo->flinfo->fn_extra == NULL)
+	{
+		TupleDesc	desc;
+		MemoryContext old;
+
+		if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+			elog(ERROR, "return type must be a row type");
+		old = MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
+		fcinfo->flinfo->fn_extra = BlessTupleDesc(CreateTupleDescCopy(desc));
+		MemoryContextSwitchTo(old);
+	}
+	return fcinfo->flinfo->fn_extra;
+}

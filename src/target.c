@@ -1,0 +1,895 @@
+/*-------------------------------------------------------------------------
+ *
+ * target.c
+ *	  A table of the caller's and the key by which one of its rows is found.
+ *
+ * The contract.  A target is named by an OID: of a table, then the key is its
+ * primary key; or of a unique index, then the key is that index's columns, in
+ * index order.  The index must be one that allows a single row at every
+ * moment, for every row: not partial, not on an expression, not deferrable,
+ * valid.  Nothing is ever looked at or done with other rights than the
+ * caller's; the statements (plan.c) go through the executor.
+ *
+ *		IdemTarget	target;
+ *
+ *		idem_target_open(&target, relid, "status", RowExclusiveLock);
+ *		idem_target_key(&target, fcinfo, 3);	-- the VARIADIC "any" from 3 on
+ *		found = idem_target_execute(&target, IDEM_ROW_LOCK_TEXT, 0, &value, &isnull);
+ *		if (!found)
+ *			idem_target_no_row(&target);		-- ID404
+ *		idem_target_execute(&target, IDEM_ROW_SET_TEXT, text_datum, NULL, NULL);
+ *		idem_target_close(&target);
+ *
+ * Open takes the lock that a statement would take, before it believes anything
+ * it knows of the table, and the lock stays: what was read in the catalog then
+ * stays true until the transaction ends.  (An index can still be dropped
+ * CONCURRENTLY, but it goes on to keep its key unique until we end.)  From
+ * open to close we are connected to SPI, and what is allocated is freed by
+ * close; results of idem_target_execute are copied into the memory context
+ * that was current at open.  After an error nothing needs to be closed.
+ *
+ * Key values are converted by keyvalue.c and compared as the index itself
+ * compares: by its operator, under its collation.
+ *
+ * What is kept.  One entry for each target and column, with the kept plans
+ * for it, at most IDEM_TARGETS; the least recently used gives way and its
+ * memory is freed.  Invalidation only marks an entry, and a marked one is
+ * looked up anew at its next use.  A plan that the server itself has marked
+ * (a renamed schema, a dropped operator) is built again from the catalog, not
+ * from its old text, in which a name may by now be somebody else's.  An entry
+ * in use is never freed: a trigger on the table may call us for any number of
+ * other targets.  In use means that the memory context of our SPI level is
+ * there, so that an error, which takes the context away, ends the use too.
+ *
+ * Portions Copyright (c) 2026, the idem authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "idem.h"
+
+#include "access/htup_details.h"
+#include "access/stratnum.h"
+#include "access/table.h"
+#include "catalog/index.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_index.h"
+#include "catalog/pg_trigger.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "funcapi.h"
+#include "lib/ilist.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "nodes/pg_list.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/hsearch.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+
+/* Entries kept at most, and plans of idem_target_insert for each. */
+#define IDEM_TARGETS	128
+#define MAX_INSERTS		8
+
+/* A kept plan for inserting rows that have the same columns given. */
+typedef struct InsertPlan
+{
+	int			ngiven;
+	AttrNumber *given;
+	SPIPlanPtr	plan;
+} InsertPlan;
+
+typedef struct TargetKey
+{
+	Oid			relid;			/* as given: table or index */
+	NameData	column;			/* empty if none */
+} TargetKey;
+
+typedef struct KeptTarget
+{
+	TargetKey	name;
+	IdemRowSpec spec;
+	Oid			index;
+	bool		guarded;
+	bool		stale;			/* look it up anew */
+	int			uses;			/* calls that are at work with it */
+	IdemKeyCast *casts;			/* one for each column of the key */
+	SPIPlanPtr	plans[IDEM_ROW_PLANS];	/* NULL until the first use */
+	List	   *inserts;		/* of InsertPlan, the newest first */
+	MemoryContext context;		/* holds all this but the plans */
+	dlist_node	node;			/* in recent or in discarded */
+} KeptTarget;
+
+typedef struct TargetSlot
+{
+	TargetKey	name;
+	KeptTarget *entry;
+} TargetSlot;
+
+static HTAB *targets = NULL;	/* of TargetSlot */
+static MemoryContext targets_context = NULL;
+static dlist_head recent = DLIST_STATIC_INIT(recent);
+static dlist_head discarded = DLIST_STATIC_INIT(discarded);
+
+/* What is being looked up at this moment, for the callback. */
+static struct
+{
+	Oid			heap;
+	Oid			index;
+	bool		stale;
+}			filling;
+
+static void invalidate_relation(Datum arg, Oid relid);
+static void invalidate_all(Datum arg, int cacheid, uint32 hashvalue);
+static KeptTarget *find_entry(const TargetKey *name, LOCKMODE lockmode);
+static KeptTarget *make_entry(const TargetKey *name, Oid heap);
+static void keep_entry(KeptTarget *entry);
+static void discard_entry(KeptTarget *entry);
+static void free_discarded(void);
+static void end_use(void *arg);
+static Oid	table_of(Oid relid);
+static void check_kind(Relation heap);
+static Oid	primary_key(Relation heap);
+static void read_key(KeptTarget *entry, Relation heap, Oid index);
+static const char *index_fault(HeapTuple tuple, const char **hint);
+static bool is_btree(Oid index);
+static bool all_given(Form_pg_index form, const bool *nulls);
+static void read_column(KeptTarget *entry, Relation heap);
+static bool may_change_row(Relation heap, const char *column);
+static bool is_version_trigger(const Trigger *trigger, const char *column);
+static SPIPlanPtr insert_plan(KeptTarget *entry, TupleDesc desc,
+							  const AttrNumber *given, int ngiven,
+							  bool arbiter);
+
+
+/* Registers the callbacks before anything is looked up. */
+void
+idem_target_init(void)
+{
+	CacheRegisterRelcacheCallback(invalidate_relation, (Datum) 0);
+	CacheRegisterSyscacheCallback(CASTSOURCETARGET, invalidate_all, (Datum) 0);
+}
+
+/*
+ * Finds a target, and a column of it unless that is NULL, and locks the table
+ * until the end of the transaction.  Connects to SPI.
+ */
+void
+idem_target_open(IdemTarget *target, Oid relid, const char *column,
+				 LOCKMODE lockmode)
+{
+	MemoryContextCallback *callback;
+	TargetKey	name;
+	int			code;
+
+	target->caller = CurrentMemoryContext;
+	if ((code = SPI_connect()) != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed: %s", SPI_result_code_string(code));
+
+	free_discarded();
+	memset(&name, 0, sizeof(name));
+	name.relid = relid;
+	if (column != NULL)
+		strlcpy(NameStr(name.column), column, NAMEDATALEN);
+
+	callback = palloc(sizeof(MemoryContextCallback));
+	target->entry = find_entry(&name, lockmode);
+	target->spec = &target->entry->spec;
+	target->guarded = target->entry->guarded;
+
+	callback->func = end_use;
+	callback->arg = target->entry;
+	target->entry->uses++;
+	MemoryContextRegisterResetCallback(CurrentMemoryContext, callback);
+}
+
+/*
+ * The index to find a row by of which these columns are null: the primary key
+ * if it can be, else the only unique index that can.  Locks the table.
+ */
+Oid
+idem_target_choose(Oid relid, const bool *nulls)
+{
+	Relation	heap = table_open(relid, RowExclusiveLock);
+	List	   *indexes = RelationGetIndexList(heap);
+	Oid			primary = InvalidOid;
+	Oid			chosen = InvalidOid;
+	int			nchosen = 0;
+	ListCell   *lc;
+
+	foreach(lc, indexes)
+	{
+		HeapTuple	tuple = SearchSysCache1(INDEXRELID,
+											ObjectIdGetDatum(lfirst_oid(lc)));
+		Form_pg_index form;
+		const char *hint;
+
+		if (!HeapTupleIsValid(tuple))
+			continue;
+		form = (Form_pg_index) GETSTRUCT(tuple);
+		if (index_fault(tuple, &hint) == NULL && all_given(form, nulls))
+		{
+			if (form->indisprimary)
+				primary = lfirst_oid(lc);
+			chosen = lfirst_oid(lc);
+			nchosen++;
+		}
+		ReleaseSysCache(tuple);
+	}
+	list_free(indexes);
+
+	if (OidIsValid(primary))
+		chosen = primary;
+	else if (nchosen != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_COLUMN_REFERENCE),
+				 errmsg(nchosen == 0 ?
+						"no unique index of table \"%s\" has all its fields given" :
+						"several unique indexes of table \"%s\" have all their fields given",
+						RelationGetRelationName(heap)),
+				 nchosen == 0 ?
+				 errdetail("A row that is there already can only be found by a primary key or unique index.") :
+				 errdetail("%d unique indexes could tell whether the row is there already.", nchosen),
+				 nchosen == 0 ?
+				 errhint("Give the fields of the primary key or of a unique index a value.") :
+				 errhint("Pass the one that is meant as argument \"key\".")));
+	table_close(heap, NoLock);
+	return chosen;
+}
+
+/* Takes the key from the arguments of a VARIADIC "any" that begin at argno. */
+void
+idem_target_key(IdemTarget *target, FunctionCallInfo fcinfo, int argno)
+{
+	const IdemRowSpec *spec = target->spec;
+	Datum	   *values;
+	Oid		   *types;
+	bool	   *nulls;
+	int			n;
+
+	n = extract_variadic_args(fcinfo, argno, false, &values, &types, &nulls);
+	if (n < 0)
+		idem_arg_not_null(fcinfo, argno, "key");
+	if (n != spec->nkeys)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("wrong number of key values for table \"%s\"",
+						get_rel_name(spec->heap)),
+				 errdetail("Index \"%s\" has %d key columns, and %d values were given.",
+						   get_rel_name(target->entry->index), spec->nkeys, n),
+				 errhint("Pass a value for each of (%s), in this order.",
+						 idem_target_columns(target))));
+
+	for (int i = 0; i < n; i++)
+	{
+		if (nulls[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("key value must not be null"),
+					 errdetail("The value for column \"%s\" of table \"%s\" is null.",
+							   get_attname(spec->heap, spec->key[i].attnum, false),
+							   get_rel_name(spec->heap)),
+					 errhint("Pass a value for each of (%s).",
+							 idem_target_columns(target))));
+		target->key[i] = idem_key_value(&target->entry->casts[i], spec->heap,
+										&spec->key[i], types[i], values[i]);
+	}
+}
+
+/*
+ * Runs a text on the row with the key: is there such a row?  The value is for
+ * texts that take one; result may be NULL.
+ */
+bool
+idem_target_execute(IdemTarget *target, IdemRowPlan plan, Datum value,
+					Datum *result, bool *resultnull)
+{
+	KeptTarget *entry = target->entry;
+	Datum		values[INDEX_MAX_KEYS + 1];
+
+	/* an outer call may be at work with this very plan: then it stays */
+	if (entry->plans[plan] != NULL && entry->uses == 1 &&
+		!SPI_plan_is_valid(entry->plans[plan]))
+	{
+		SPIPlanPtr	old = entry->plans[plan];
+
+		entry->plans[plan] = NULL;
+		SPI_freeplan(old);
+	}
+	if (entry->plans[plan] == NULL)
+	{
+		SPIPlanPtr	new = idem_plan_row(&entry->spec, plan);
+
+		if (SPI_keepplan(new) != 0)
+			elog(ERROR, "SPI_keepplan failed");
+		entry->plans[plan] = new;
+	}
+
+	memcpy(values, target->key, entry->spec.nkeys * sizeof(Datum));
+	values[entry->spec.nkeys] = value;
+	return idem_plan_row_execute(entry->plans[plan], plan, values,
+								 target->caller, result, resultnull);
+}
+
+/*
+ * Inserts a row of the columns that are not null: was it inserted?  Then
+ * result is the row as stored.  With arbiter, false also means that a row
+ * with the same key was in the way, which otherwise is the server's 23505.
+ */
+bool
+idem_target_insert(IdemTarget *target, TupleDesc desc, const Datum *values,
+				   const bool *nulls, bool arbiter, Datum *result)
+{
+	Datum	   *given_values = palloc_array(Datum, desc->natts);
+	AttrNumber *given = palloc_array(AttrNumber, desc->natts);
+	int			ngiven = 0;
+	bool		isnull;
+
+	for (int i = 0; i < desc->natts; i++)
+	{
+		if (nulls[i] || TupleDescAttr(desc, i)->attisdropped)
+			continue;
+		given_values[ngiven] = values[i];
+		given[ngiven++] = i + 1;
+	}
+	return idem_plan_row_execute(insert_plan(target->entry, desc, given,
+											 ngiven, arbiter),
+								 IDEM_ROW_INSERT, given_values,
+								 target->caller, result, &isnull);
+}
+
+/* The columns of the key, for messages: "a, b". */
+char *
+idem_target_columns(const IdemTarget *target)
+{
+	const IdemRowSpec *spec = target->spec;
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	for (int i = 0; i < spec->nkeys; i++)
+		appendStringInfo(&buf, "%s%s", i > 0 ? ", " : "",
+						 get_attname(spec->heap, spec->key[i].attnum, false));
+	return buf.data;
+}
+
+/* The key, as core writes keys: "(a, b)=(1, 2)". */
+char *
+idem_target_key_text(const IdemTarget *target)
+{
+	const IdemRowSpec *spec = target->spec;
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	appendStringInfo(&buf, "(%s)=(", idem_target_columns(target));
+	for (int i = 0; i < spec->nkeys; i++)
+		appendStringInfo(&buf, "%s%s", i > 0 ? ", " : "",
+						 idem_value_text(spec->key[i].basetype, target->key[i]));
+	appendStringInfoChar(&buf, ')');
+	return buf.data;
+}
+
+/* Raises ID404. */
+void
+idem_target_no_row(const IdemTarget *target)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_IDEM_NOT_FOUND),
+			 errmsg("no such row in table \"%s\"",
+					get_rel_name(target->spec->heap)),
+			 errdetail("Key %s is not there, or not visible to role \"%s\".",
+					   idem_target_key_text(target),
+					   GetUserNameFromId(GetUserId(), false)),
+			 errhint("Check the key, or insert the row first.")));
+}
+
+/* Ends the use of a target; the lock on the table stays. */
+void
+idem_target_close(IdemTarget *target)
+{
+	SPI_finish();
+}
+
+
+/*
+ * These two may run whenever a lock is taken or the catalog is read, also
+ * while an entry is at work, so they only mark.
+ */
+static void
+invalidate_relation(Datum arg, Oid relid)
+{
+	dlist_iter	iter;
+
+	if (relid == InvalidOid || relid == filling.heap || relid == filling.index)
+		filling.stale = true;
+	dlist_foreach(iter, &recent)
+	{
+		KeptTarget *entry = dlist_container(KeptTarget, node, iter.cur);
+
+		if (relid == InvalidOid || relid == entry->spec.heap ||
+			relid == entry->index)
+			entry->stale = true;
+	}
+}
+
+static void
+invalidate_all(Datum arg, int cacheid, uint32 hashvalue)
+{
+	invalidate_relation((Datum) 0, InvalidOid);
+}
+
+/* The entry of a target that is locked now; looked up if need be. */
+static KeptTarget *
+find_entry(const TargetKey *name, LOCKMODE lockmode)
+{
+	for (;;)
+	{
+		TargetSlot *slot = targets == NULL ? NULL :
+			hash_search(targets, name, HASH_FIND, NULL);
+		Oid			heap;
+
+		if (slot != NULL && slot->entry->stale)
+		{
+			discard_entry(slot->entry);
+			slot = NULL;
+		}
+
+		/* taking the lock shows us what others did to the table before */
+		heap = slot != NULL ? slot->entry->spec.heap : table_of(name->relid);
+		LockRelationOid(heap, lockmode);
+
+		if (slot != NULL && !slot->entry->stale)
+		{
+			dlist_move_head(&recent, &slot->entry->node);
+			return slot->entry;
+		}
+		if (slot == NULL && table_of(name->relid) == heap)
+		{
+			KeptTarget *entry = make_entry(name, heap);
+
+			if (entry != NULL)
+			{
+				keep_entry(entry);
+				return entry;
+			}
+		}
+
+		/* the name of another table by now, or changed while we looked */
+		UnlockRelationOid(heap, lockmode);
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+/*
+ * Looks up a target in the catalog.  NULL: it changed meanwhile.  Until
+ * keep_entry the entry belongs to the call, so that an error frees it.
+ */
+static KeptTarget *
+make_entry(const TargetKey *name, Oid heapid)
+{
+	MemoryContext context;
+	MemoryContext old;
+	KeptTarget *entry;
+	Relation	heap;
+	Oid			index;
+
+	filling.heap = heapid;
+	filling.index = name->relid;
+	filling.stale = false;
+
+	heap = table_open(heapid, NoLock);
+	check_kind(heap);
+	index = name->relid == heapid ? primary_key(heap) : name->relid;
+	filling.index = index;
+
+	context = AllocSetContextCreate(CurrentMemoryContext, "idem target",
+									ALLOCSET_SMALL_SIZES);
+	old = MemoryContextSwitchTo(context);
+	entry = palloc0(sizeof(KeptTarget));
+	entry->name = *name;
+	entry->context = context;
+	read_key(entry, heap, index);
+	read_column(entry, heap);
+	entry->guarded = may_change_row(heap, NameStr(name->column));
+	MemoryContextSwitchTo(old);
+
+	table_close(heap, NoLock);
+	if (!filling.stale)
+		return entry;
+	MemoryContextDelete(context);
+	return NULL;
+}
+
+/* Makes an entry one of those that are kept. */
+static void
+keep_entry(KeptTarget *entry)
+{
+	TargetSlot *slot;
+
+	if (targets_context == NULL)
+		targets_context = AllocSetContextCreate(CacheMemoryContext,
+												"idem targets",
+												ALLOCSET_SMALL_SIZES);
+	if (targets == NULL)
+	{
+		HASHCTL		ctl;
+
+		ctl.keysize = sizeof(TargetKey);
+		ctl.entrysize = sizeof(TargetSlot);
+		ctl.hcxt = targets_context;
+		targets = hash_create("idem targets", IDEM_TARGETS, &ctl,
+							  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	}
+	while (hash_get_num_entries(targets) >= IDEM_TARGETS)
+		discard_entry(dlist_tail_element(KeptTarget, node, &recent));
+
+	slot = hash_search(targets, &entry->name, HASH_ENTER, NULL);
+	slot->entry = entry;
+	dlist_push_head(&recent, &entry->node);
+	MemoryContextSetParent(entry->context, targets_context);
+}
+
+/* Forgets an entry; its memory goes once nobody is at work with it. */
+static void
+discard_entry(KeptTarget *entry)
+{
+	(void) hash_search(targets, &entry->name, HASH_REMOVE, NULL);
+	dlist_delete(&entry->node);
+	dlist_push_head(&discarded, &entry->node);
+}
+
+/* Frees what was discarded and is no longer in use. */
+static void
+free_discarded(void)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &discarded)
+	{
+		KeptTarget *entry = dlist_container(KeptTarget, node, iter.cur);
+		ListCell   *lc;
+
+		if (entry->uses > 0)
+			continue;
+		dlist_delete(&entry->node);
+		for (int i = 0; i < IDEM_ROW_PLANS; i++)
+			if (entry->plans[i] != NULL)
+				SPI_freeplan(entry->plans[i]);
+		foreach(lc, entry->inserts)
+			SPI_freeplan(((InsertPlan *) lfirst(lc))->plan);
+		MemoryContextDelete(entry->context);
+	}
+}
+
+/* Runs when the memory of a call goes, by idem_target_close or an error. */
+static void
+end_use(void *arg)
+{
+	((KeptTarget *) arg)->uses--;
+}
+
+/* The table that is meant by the OID of a table or an index. */
+static Oid
+table_of(Oid relid)
+{
+	char		relkind = get_rel_relkind(relid);
+
+	if (relkind == RELKIND_INDEX || relkind == RELKIND_PARTITIONED_INDEX)
+	{
+		Oid			heap = IndexGetRelation(relid, true);
+
+		if (OidIsValid(heap))
+			return heap;
+	}
+	else if (relkind != '\0')
+		return relid;
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_TABLE),
+			 errmsg("relation with OID %u does not exist", relid),
+			 errdetail("The table or index was dropped."),
+			 errhint("Pass the name of a table or of a unique index.")));
+}
+
+/* Refuses what is not a table. */
+static void
+check_kind(Relation heap)
+{
+	if (heap->rd_rel->relkind == RELKIND_RELATION ||
+		heap->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+			 errmsg("\"%s\" is not a table", RelationGetRelationName(heap)),
+			 errdetail_relkind_not_supported(heap->rd_rel->relkind),
+			 errhint("Pass the table itself, or a unique index of it.")));
+}
+
+/* The primary key of a table. */
+static Oid
+primary_key(Relation heap)
+{
+	List	   *indexes = RelationGetIndexList(heap);
+	Oid			result = InvalidOid;
+	ListCell   *lc;
+
+	foreach(lc, indexes)
+	{
+		HeapTuple	tuple = SearchSysCache1(INDEXRELID,
+											ObjectIdGetDatum(lfirst_oid(lc)));
+
+		if (!HeapTupleIsValid(tuple))
+			continue;
+		if (((Form_pg_index) GETSTRUCT(tuple))->indisprimary)
+			result = lfirst_oid(lc);
+		ReleaseSysCache(tuple);
+	}
+	list_free(indexes);
+
+	if (!OidIsValid(result))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_COLUMN_REFERENCE),
+				 errmsg("table \"%s\" has no primary key",
+						RelationGetRelationName(heap)),
+				 errdetail("A row is found by the primary key of its table, or by a unique index."),
+				 errhint("Pass a unique index of the table, or run ALTER TABLE %s ADD PRIMARY KEY (...).",
+						 quote_qualified_identifier(get_namespace_name(RelationGetNamespace(heap)),
+													RelationGetRelationName(heap)))));
+	return result;
+}
+
+/* Reads the key from its index, or says why that will not do. */
+static void
+read_key(KeptTarget *entry, Relation heap, Oid index)
+{
+	HeapTuple	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(index));
+	Form_pg_index form;
+	oidvector  *collations;
+	oidvector  *opclasses;
+	const char *why;
+	const char *hint;
+	bool		isnull;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for index %u", index);
+	form = (Form_pg_index) GETSTRUCT(tuple);
+
+	why = index_fault(tuple, &hint);
+	if (why != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_COLUMN_REFERENCE),
+				 errmsg("index \"%s\" does not identify one row",
+						get_rel_name(index)),
+				 errdetail("Index \"%s\" of table \"%s\" cannot be used: %s.",
+						   get_rel_name(index), RelationGetRelationName(heap),
+						   why),
+				 errhint("%s", hint)));
+
+	collations = (oidvector *) DatumGetPointer(SysCacheGetAttr(INDEXRELID, tuple,
+															   Anum_pg_index_indcollation,
+															   &isnull));
+	opclasses = (oidvector *) DatumGetPointer(SysCacheGetAttr(INDEXRELID, tuple,
+															  Anum_pg_index_indclass,
+															  &isnull));
+
+	entry->index = index;
+	entry->spec.heap = RelationGetRelid(heap);
+	entry->spec.partitioned =
+		heap->rd_rel->relkind == RELKIND_PARTITIONED_TABLE;
+	entry->spec.nkeys = form->indnkeyatts;
+	entry->spec.key = palloc0(form->indnkeyatts * sizeof(IdemKeyColumn));
+	entry->casts = palloc0(form->indnkeyatts * sizeof(IdemKeyCast));
+	for (int i = 0; i < form->indnkeyatts; i++)
+	{
+		IdemKeyColumn *key = &entry->spec.key[i];
+		AttrNumber	attnum = form->indkey.values[i];
+		Form_pg_attribute att = TupleDescAttr(RelationGetDescr(heap),
+											  attnum - 1);
+		Oid			opclass = opclasses->values[i];
+		Oid			family = get_opclass_family(opclass);
+		Oid			type = get_opclass_input_type(opclass);
+
+		key->attnum = attnum;
+		key->type = att->atttypid;
+		key->typmod = att->atttypmod;
+		key->basetype = getBaseTypeAndTypmod(key->type, &key->typmod);
+		key->collation = collations->values[i];
+		key->opclass = opclass;
+		key->equals = get_opfamily_member(family, type, type,
+										  BTEqualStrategyNumber);
+		if (!OidIsValid(key->equals))
+			elog(ERROR, "missing operator %d(%u,%u) in operator family %u",
+				 BTEqualStrategyNumber, type, type, family);
+	}
+	ReleaseSysCache(tuple);
+}
+
+/* Are the fields of an index all given? */
+static bool
+all_given(Form_pg_index form, const bool *nulls)
+{
+	for (int i = 0; i < form->indnkeyatts; i++)
+		if (nulls[form->indkey.values[i] - 1])
+			return false;
+	return true;
+}
+
+/* Why an index does not find one row, and what to do; NULL if it does. */
+static const char *
+index_fault(HeapTuple tuple, const char **hint)
+{
+	Form_pg_index form = (Form_pg_index) GETSTRUCT(tuple);
+
+	if (!form->indisunique)
+	{
+		*hint = "Pass a unique index.";
+		return "it is not unique";
+	}
+	if (!heap_attisnull(tuple, Anum_pg_index_indexprs, NULL))
+	{
+		*hint = "Pass a unique index on plain columns.";
+		return "it is on an expression";
+	}
+	if (!heap_attisnull(tuple, Anum_pg_index_indpred, NULL))
+	{
+		*hint = "Pass a unique index that has no WHERE clause.";
+		return "it is partial, so other rows may have the same key";
+	}
+	if (!form->indimmediate)
+	{
+		*hint = "Make the constraint anew as NOT DEFERRABLE, or pass another unique index.";
+		return "it is deferrable, so a key may be there twice for a while";
+	}
+	if (!form->indisvalid || !form->indisready || !form->indislive)
+	{
+		*hint = "Run REINDEX INDEX on it; if it is partitioned, attach an index of each partition to it.";
+		return "it is not valid, so rows may be missing in it";
+	}
+	if (!is_btree(form->indexrelid))
+	{
+		*hint = "Pass a unique btree index.";
+		return "it is not a btree index";
+	}
+	return NULL;
+}
+
+/* Is an index a btree?  Other methods need not have an equality operator. */
+static bool
+is_btree(Oid index)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(index));
+	bool		result;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for relation %u", index);
+	result = ((Form_pg_class) GETSTRUCT(tuple))->relam == BTREE_AM_OID;
+	ReleaseSysCache(tuple);
+	return result;
+}
+
+/* Reads the column, if one was named. */
+static void
+read_column(KeptTarget *entry, Relation heap)
+{
+	const char *column = NameStr(entry->name.column);
+	TupleDesc	desc = RelationGetDescr(heap);
+
+	if (column[0] == '\0')
+		return;
+
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+
+		if (att->attisdropped || strcmp(NameStr(att->attname), column) != 0)
+			continue;
+		entry->spec.column = att->attnum;
+		entry->spec.columntype = att->atttypid;
+		entry->spec.columntypmod = att->atttypmod;
+		entry->spec.columnbase =
+			getBaseTypeAndTypmod(att->atttypid, &entry->spec.columntypmod);
+		return;
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_COLUMN),
+			 errmsg("column \"%s\" of relation \"%s\" does not exist",
+					column, RelationGetRelationName(heap)),
+			 errdetail("Table \"%s\" has no column of that name.",
+					   RelationGetRelationName(heap)),
+			 errhint("Names are taken as they are written, capitals too.")));
+}
+
+/*
+ * May a BEFORE UPDATE trigger change the column, or suppress the row?  A
+ * partition has triggers of its own, which are not looked for.
+ */
+static bool
+may_change_row(Relation heap, const char *column)
+{
+	TriggerDesc *triggers = heap->trigdesc;
+
+	if (heap->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
+		return true;
+	if (triggers == NULL || !triggers->trig_update_before_row)
+		return false;
+
+	for (int i = 0; i < triggers->numtriggers; i++)
+	{
+		Trigger    *trigger = &triggers->triggers[i];
+
+		if (TRIGGER_FOR_BEFORE(trigger->tgtype) &&
+			TRIGGER_FOR_ROW(trigger->tgtype) &&
+			TRIGGER_FOR_UPDATE(trigger->tgtype) &&
+			trigger->tgenabled != TRIGGER_DISABLED &&
+			!is_version_trigger(trigger, column))
+			return true;
+	}
+	return false;
+}
+
+/* Our own idem_version changes its own column only, and suppresses nothing. */
+static bool
+is_version_trigger(const Trigger *trigger, const char *column)
+{
+	FmgrInfo	finfo;
+
+	if (trigger->tgnargs != 1 || strcmp(trigger->tgargs[0], column) == 0)
+		return false;
+	fmgr_info(trigger->tgfoid, &finfo);
+	return finfo.fn_addr == idem_version;
+}
+
+/*
+ * The plan that inserts a row with these columns given.  While an outer call
+ * is at work with this entry, none of its plans is replaced: then, as for the
+ * rare plan without arbiter, what is made here goes with the call.
+ */
+static SPIPlanPtr
+insert_plan(KeptTarget *entry, TupleDesc desc, const AttrNumber *given,
+			int ngiven, bool arbiter)
+{
+	Oid		   *types = palloc_array(Oid, ngiven);
+	Size		size = ngiven * sizeof(AttrNumber);
+	InsertPlan *insert = NULL;
+	SPIPlanPtr	plan;
+	MemoryContext old;
+	ListCell   *lc;
+
+	foreach(lc, entry->inserts)
+	{
+		insert = lfirst(lc);
+		if (arbiter && insert->ngiven == ngiven &&
+			memcmp(insert->given, given, size) == 0)
+			break;
+	}
+	if (lc != NULL && (entry->uses > 1 || SPI_plan_is_valid(insert->plan)))
+		return insert->plan;
+
+	for (int i = 0; i < ngiven; i++)
+		types[i] = TupleDescAttr(desc, given[i] - 1)->atttypid;
+	plan = idem_plan_row_insert(&entry->spec, given, types, ngiven, arbiter);
+	if (!arbiter || entry->uses > 1)
+		return plan;
+
+	if (lc != NULL || list_length(entry->inserts) == MAX_INSERTS)
+	{
+		entry->inserts = list_delete_ptr(entry->inserts, insert);
+		SPI_freeplan(insert->plan);
+		pfree(insert->given);
+		pfree(insert);
+	}
+
+	old = MemoryContextSwitchTo(entry->context);
+	insert = palloc(sizeof(InsertPlan));
+	insert->ngiven = ngiven;
+	insert->given = palloc(size);
+	memcpy(insert->given, given, size);
+	insert->plan = plan;
+	entry->inserts = lcons(insert, entry->inserts);
+	MemoryContextSwitchTo(old);
+	if (SPI_keepplan(plan) != 0)
+		elog(ERROR, "SPI_keepplan failed");
+	return plan;
+}
