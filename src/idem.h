@@ -228,6 +228,8 @@ extern const IdemMachine *idem_machine_get(const char *name);
 extern IdemVerdict idem_machine_judge(const IdemMachine *machine,
 									  const char *from, int from_len,
 									  const char *to, int to_len);
+extern bool idem_machine_returns(const IdemMachine *machine,
+								 const char *state, int len);
 
 /* plan.c: texts on one row of a caller's table, found by its key */
 

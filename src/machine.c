@@ -345,6 +345,15 @@ idem_machine_judge(const IdemMachine *machine, const char *from, int from_len,
 	return IDEM_ILLEGAL;
 }
 
+/* Does a way lead from a state back to it? */
+bool
+idem_machine_returns(const IdemMachine *machine, const char *state, int len)
+{
+	int			index = state_index(machine, state, len);
+
+	return test_bit(machine, machine->reach, index, index);
+}
+
 /* Makes what is compiled stale; it is freed when it is next asked for. */
 static void
 invalidate(Datum arg, Oid relid)
@@ -870,8 +879,8 @@ needs_alias(const State *state)
 {
 	static const char *const reserved[] = {
 		"accdescr", "acctitle", "as", "choice", "class", "classdef", "click",
-		"default", "direction", "end", "fork", "hide", "join", "note", "scale",
-		"state", "style"
+		"default", "direction", "end", "fork", "hide", "href", "join", "note",
+		"root_end", "root_start", "scale", "state", "statediagram", "style"
 	};
 	const char *name = state->name;
 
