@@ -9,12 +9,15 @@ MODULE_big = idem
 OBJS = \
 	idem.o \
 	src/arg.o \
+	src/attempt.o \
 	src/claim.o \
 	src/claim_row.o \
 	src/keyvalue.o \
+	src/lock.o \
 	src/machine.o \
 	src/plan.o \
 	src/row.o \
+	src/rowspec.o \
 	src/state.o \
 	src/store.o \
 	src/table.o \

@@ -41,6 +41,27 @@ COMMENT ON COLUMN idem.claim.response IS 'the recorded answer, byte for byte';
 
 SELECT pg_catalog.pg_extension_config_dump('idem.claim', '');
 
+-- Locks: one row for each name, which stays when the lock is released, for its
+-- fence must never go back, nor after pg_dump.  A row is changed with each
+-- grant and release; half of each page is left for that, so that no change
+-- needs an index entry.
+CREATE TABLE idem.lock (
+	name pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
+	owner pg_catalog.regrole NOT NULL,
+	fence pg_catalog.int8 NOT NULL,
+	locked_at pg_catalog.timestamptz NOT NULL,
+	lease_until pg_catalog.timestamptz,
+	CONSTRAINT lock_pkey PRIMARY KEY (name)
+) USING heap WITH (fillfactor = 50);
+
+COMMENT ON TABLE idem.lock IS 'locks, one row for each name that was ever locked';
+COMMENT ON COLUMN idem.lock.owner IS 'role that the name belongs to';
+COMMENT ON COLUMN idem.lock.fence IS 'number of the latest grant';
+COMMENT ON COLUMN idem.lock.locked_at IS 'when it was granted';
+COMMENT ON COLUMN idem.lock.lease_until IS 'when it expires; null: released';
+
+SELECT pg_catalog.pg_extension_config_dump('idem.lock', '');
+
 -- State machines: one row for each transition, in the order of the definition;
 -- a row without a target is a state that stands alone.  Sessions learn of a
 -- change by the message that idem_machine sends: to write here by other means
@@ -135,6 +156,78 @@ COMMENT ON PROCEDURE @extschema@.idem_purge(pg_catalog.interval, pg_catalog.int4
 'for administrators: removes the keys that were done, failed or cancelled longer than older_than ago, with a commit after each batch keys looked at and a notice of what went; never a running, expired or open one; errors: 22004, 22023, 25001 inside a transaction block, 25006';
 
 --
+-- Attempts: the work leaves the database
+--
+
+CREATE FUNCTION @extschema@.idem_begin(source pg_catalog.text, seq pg_catalog.text, ttl pg_catalog.interval DEFAULT '30 seconds', request pg_catalog.jsonb DEFAULT NULL, takeover pg_catalog.bool DEFAULT true, OUT status pg_catalog.text, OUT fence pg_catalog.int8, OUT response pg_catalog.json, OUT lease_until pg_catalog.timestamptz)
+RETURNS pg_catalog.record
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'idem_begin';
+
+COMMENT ON FUNCTION @extschema@.idem_begin(pg_catalog.text, pg_catalog.text, pg_catalog.interval, pg_catalog.jsonb, pg_catalog.bool) IS
+'begins an attempt at a key (source: 1 to 255 bytes, seq: 1 to 1024 bytes); status granted: commit, then do the work within ttl, and name the fence when it is done; otherwise what the key is: running, done, failed, cancelled, or with takeover off expired; request: compared with the one recorded, null is not compared; errors: 22004, 22023, 25006, 40001, 42501, ID422';
+
+CREATE FUNCTION @extschema@.idem_renew(source pg_catalog.text, seq pg_catalog.text, fence pg_catalog.int8, ttl pg_catalog.interval DEFAULT '30 seconds')
+RETURNS pg_catalog.timestamptz
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'idem_renew';
+
+COMMENT ON FUNCTION @extschema@.idem_renew(pg_catalog.text, pg_catalog.text, pg_catalog.int8, pg_catalog.interval) IS
+'gives an attempt ttl more time, counted from now, and returns until when; possible as long as nobody else was granted the key; errors: 22004, 22023, 25006, 40001, 42501, ID404 if the key was never begun, ID412 if the fence is no longer the current one or the attempt is over';
+
+CREATE FUNCTION @extschema@.idem_complete(source pg_catalog.text, seq pg_catalog.text, fence pg_catalog.int8, response pg_catalog.json DEFAULT NULL)
+RETURNS pg_catalog.bool
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'idem_complete';
+
+COMMENT ON FUNCTION @extschema@.idem_complete(pg_catalog.text, pg_catalog.text, pg_catalog.int8, pg_catalog.json) IS
+'records that the work of an attempt is done, and its answer, byte for byte; true: recorded now, false: the same was recorded before; errors: 22004, 22023, 25006, 40001, 42501, ID404 if the key was never begun, ID412 if the fence is no longer the current one or the attempt ended otherwise';
+
+CREATE FUNCTION @extschema@.idem_fail(source pg_catalog.text, seq pg_catalog.text, fence pg_catalog.int8, response pg_catalog.json DEFAULT NULL, retry pg_catalog.bool DEFAULT true)
+RETURNS pg_catalog.bool
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'idem_fail';
+
+COMMENT ON FUNCTION @extschema@.idem_fail(pg_catalog.text, pg_catalog.text, pg_catalog.int8, pg_catalog.json, pg_catalog.bool) IS
+'records that the work of an attempt was not done, and why; retry: the key is open for the next attempt, otherwise it has failed for good and this is its answer; true: recorded now, false: the same was recorded before; errors: 22004, 22023, 25006, 40001, 42501, ID404 if the key was never begun, ID412 if the fence is no longer the current one or the attempt ended otherwise';
+
+--
+-- Locks: one holder of a name
+--
+
+CREATE FUNCTION @extschema@.idem_lock(name pg_catalog.text, ttl pg_catalog.interval DEFAULT '30 seconds')
+RETURNS pg_catalog.int8
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'idem_lock';
+
+COMMENT ON FUNCTION @extschema@.idem_lock(pg_catalog.text, pg_catalog.interval) IS
+'takes a lock (name: 1 to 255 bytes) for ttl, without waiting, and returns its fence, which is greater than any before; null: it is held, also by the caller, or another open transaction is at it; errors: 22004, 22023, 25006, 40001, 42501';
+
+CREATE FUNCTION @extschema@.idem_lock_renew(name pg_catalog.text, fence pg_catalog.int8, ttl pg_catalog.interval DEFAULT '30 seconds')
+RETURNS pg_catalog.bool
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'idem_lock_renew';
+
+COMMENT ON FUNCTION @extschema@.idem_lock_renew(pg_catalog.text, pg_catalog.int8, pg_catalog.interval) IS
+'gives a lock that is held with this fence ttl more time, counted from now; false: it is no longer held (expired, released, taken over); errors: 22004, 22023, 25006, 40001, 42501';
+
+CREATE FUNCTION @extschema@.idem_lock_check(name pg_catalog.text, fence pg_catalog.int8)
+RETURNS pg_catalog.void
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'idem_lock_check';
+
+COMMENT ON FUNCTION @extschema@.idem_lock_check(pg_catalog.text, pg_catalog.int8) IS
+'for the transaction that writes what the lock protects: raises ID412 if the lock is no longer held with this fence; otherwise nobody can take it over until the transaction ends; errors: 22004, 22023, 25006, 40001, 42501, ID412';
+
+CREATE FUNCTION @extschema@.idem_unlock(name pg_catalog.text, fence pg_catalog.int8)
+RETURNS pg_catalog.bool
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'idem_unlock';
+
+COMMENT ON FUNCTION @extschema@.idem_unlock(pg_catalog.text, pg_catalog.int8) IS
+'gives a lock that is held with this fence back; false: it is no longer held (expired, released, taken over); errors: 22004, 22023, 25006, 40001, 42501';
+
+--
 -- Rows of the caller's own tables: reached as the caller, found by a primary
 -- key or a unique index
 --
@@ -222,6 +315,7 @@ COMMENT ON FUNCTION @extschema@.idem_advance(pg_catalog.text, pg_catalog.regclas
 -- what is recorded says who did what, and a forged row would be believed
 REVOKE ALL ON SCHEMA idem FROM PUBLIC;
 REVOKE ALL ON TABLE idem.claim FROM PUBLIC;
+REVOKE ALL ON TABLE idem.lock FROM PUBLIC;
 REVOKE ALL ON TABLE idem.transition FROM PUBLIC;
 
 -- these reach every role's keys
@@ -230,3 +324,35 @@ REVOKE ALL ON PROCEDURE @extschema@.idem_purge(pg_catalog.interval, pg_catalog.i
 
 -- a machine decides for every role's rows
 REVOKE ALL ON FUNCTION @extschema@.idem_machine(pg_catalog.text, pg_catalog.text) FROM PUBLIC;
+
+-- ALTER DEFAULT PRIVILEGES may have granted all of this to others than PUBLIC
+DO LANGUAGE plpgsql $$
+DECLARE
+	command pg_catalog.text;
+BEGIN
+	FOR command IN
+		SELECT pg_catalog.format('REVOKE ALL ON SCHEMA idem FROM %s CASCADE', a.grantee::pg_catalog.regrole)
+		FROM pg_catalog.pg_namespace AS n, pg_catalog.aclexplode(n.nspacl) AS a
+		WHERE n.nspname OPERATOR(pg_catalog.=) 'idem'
+			AND a.grantee OPERATOR(pg_catalog.<>) 0 AND a.grantee OPERATOR(pg_catalog.<>) n.nspowner
+		UNION
+		SELECT pg_catalog.format('REVOKE ALL ON TABLE %s FROM %s CASCADE', c.oid::pg_catalog.regclass, a.grantee::pg_catalog.regrole)
+		FROM pg_catalog.pg_class AS c, pg_catalog.aclexplode(c.relacl) AS a
+		WHERE c.relnamespace OPERATOR(pg_catalog.=) 'idem'::pg_catalog.regnamespace
+			AND a.grantee OPERATOR(pg_catalog.<>) 0 AND a.grantee OPERATOR(pg_catalog.<>) c.relowner
+		UNION
+		SELECT pg_catalog.format('REVOKE ALL ON ROUTINE %s FROM %s CASCADE', p.oid::pg_catalog.regprocedure, a.grantee::pg_catalog.regrole)
+		FROM pg_catalog.pg_extension AS e, pg_catalog.pg_depend AS d,
+			pg_catalog.pg_proc AS p, pg_catalog.aclexplode(p.proacl) AS a
+		WHERE e.extname OPERATOR(pg_catalog.=) 'idem'
+			AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass
+			AND d.refobjid OPERATOR(pg_catalog.=) e.oid
+			AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass
+			AND d.objid OPERATOR(pg_catalog.=) p.oid
+			AND p.proname OPERATOR(pg_catalog.=) ANY (ARRAY['idem_forget', 'idem_machine', 'idem_purge'])
+			AND a.grantee OPERATOR(pg_catalog.<>) 0 AND a.grantee OPERATOR(pg_catalog.<>) p.proowner
+	LOOP
+		EXECUTE command;
+	END LOOP;
+END
+$$;

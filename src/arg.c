@@ -85,9 +85,7 @@ idem_arg_interval(FunctionCallInfo fcinfo, int argno, const char *name)
 
 	idem_arg_not_null(fcinfo, argno, name);
 	value = PG_GETARG_INTERVAL_P(argno);
-	then = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
-												   TimestampTzGetDatum(now),
-												   IntervalPGetDatum(value)));
+	then = idem_time_after(now, value);
 	if (then <= now || TIMESTAMP_NOT_FINITE(then))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -97,4 +95,13 @@ idem_arg_interval(FunctionCallInfo fcinfo, int argno, const char *name)
 															   IntervalPGetDatum(value)))),
 				 errhint("Pass an interval such as '30 seconds'.")));
 	return value;
+}
+
+/* The time that comes an interval after another. */
+TimestampTz
+idem_time_after(TimestampTz time, const Interval *interval)
+{
+	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
+												   TimestampTzGetDatum(time),
+												   IntervalPGetDatum(interval)));
 }

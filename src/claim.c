@@ -256,7 +256,10 @@ idem_response(PG_FUNCTION_ARGS)
 	if (row.presence == IDEM_ABSENT)
 		PG_RETURN_NULL();
 	idem_check_owner(&idem_claim_table, key, row.values[CLAIM_OWNER]);
-	if (row.nulls[CLAIM_RESPONSE])
+	/* the failure of an attempt that may be tried again is no answer */
+	if (row.nulls[CLAIM_RESPONSE] ||
+		(idem_claim_status(&row) != CLAIM_DONE &&
+		 idem_claim_status(&row) != CLAIM_FAILED))
 		PG_RETURN_NULL();
 	PG_RETURN_DATUM(PointerGetDatum(PG_DETOAST_DATUM(row.values[CLAIM_RESPONSE])));
 }
@@ -574,6 +577,7 @@ take_key(IdemStore *store, const Datum *key, Datum request,
 	for (;;)
 	{
 		Datum		kept;
+		Datum		owner;
 
 		idem_store_reserve(store, key, 1);
 		idem_store_find(store, key, row);
@@ -599,9 +603,14 @@ take_key(IdemStore *store, const Datum *key, Datum request,
 		if (settled(key, row, request))
 			return false;
 
-		/* given back by an attempt: ours now, with a fence nobody else has */
+		/*
+		 * Given back by an attempt: ours now, with a fence no attempt has.  A
+		 * member of the role that it belongs to must not take it from that.
+		 */
 		kept = row->nulls[CLAIM_REQUEST] ? request : row->values[CLAIM_REQUEST];
+		owner = row->values[CLAIM_OWNER];
 		idem_claim_new_row(key, status, kept, row->values, row->nulls);
+		row->values[CLAIM_OWNER] = owner;
 		if (idem_store_update(store, row, row->values, row->nulls))
 			return true;
 	}

@@ -51,15 +51,15 @@ idem_heap_update(Relation relation, ItemPointer otid, HeapTuple newtup,
 
 #if PG_VERSION_NUM >= 190000
 	result = heap_update(relation, otid, newtup, cid, 0, InvalidSnapshot,
-						 false, tmfd, &lockmode, &update_indexes);
+						 true, tmfd, &lockmode, &update_indexes);
 #else
 	result = heap_update(relation, otid, newtup, cid, InvalidSnapshot,
-						 false, tmfd, &lockmode, &update_indexes);
+						 true, tmfd, &lockmode, &update_indexes);
 #endif
 	*needs_index = (result == TM_Ok && update_indexes != TU_None);
 #else
 	result = heap_update(relation, otid, newtup, cid, InvalidSnapshot,
-						 false, tmfd, &lockmode);
+						 true, tmfd, &lockmode);
 	*needs_index = (result == TM_Ok && !HeapTupleIsHeapOnly(newtup));
 #endif
 

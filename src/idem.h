@@ -51,6 +51,7 @@ extern void idem_check_text(Datum value, const char *name, int maxlen);
 extern bool idem_arg_bool(FunctionCallInfo fcinfo, int argno, const char *name);
 extern Interval *idem_arg_interval(FunctionCallInfo fcinfo, int argno,
 								   const char *name);
+extern TimestampTz idem_time_after(TimestampTz time, const Interval *interval);
 
 /* plan.c: every SQL text that C runs, first those on our own tables */
 typedef enum IdemPlan
@@ -62,6 +63,11 @@ typedef enum IdemPlan
 	IDEM_PLAN_CLAIM_FORGET,
 	IDEM_PLAN_CLAIM_WINDOW,
 	IDEM_PLAN_CLAIM_PURGE,
+	IDEM_PLAN_LOCK_FIND,
+	IDEM_PLAN_LOCK_INSERT,
+	IDEM_PLAN_LOCK_LOCK,
+	IDEM_PLAN_LOCK_SHARE,
+	IDEM_PLAN_LOCK_UPDATE,
 	IDEM_PLAN_TRANSITION_LOAD,
 	IDEM_PLAN_TRANSITION_DELETE,
 	IDEM_PLAN_TRANSITION_INSERT
@@ -94,6 +100,7 @@ typedef struct IdemTable
 	IdemPlan	find;			/* key -> all columns */
 	IdemPlan	insert;			/* all columns, ON CONFLICT DO NOTHING */
 	IdemPlan	lock;			/* key -> FOR NO KEY UPDATE */
+	IdemPlan	share;			/* key -> FOR SHARE; if such locks are taken */
 	IdemPlan	update;			/* all columns, by key */
 
 	Oid			relid;			/* InvalidOid: look it up */
@@ -118,8 +125,11 @@ typedef struct IdemStore
 	Relation	heap;
 	Relation	index;			/* NULL: through SQL */
 	bool		wait;			/* may wait for another transaction */
+	bool		busy_is_answer; /* without wait: busy in place of ID409 */
+	bool		busy;			/* another transaction was in the way */
 	bool		row_locked;		/* through SQL: the row found is locked */
-	int			refused;		/* inserts that did nothing, in a row */
+	ItemPointerData locked;		/* directly: this row version is locked */
+	int			refused;		/* through SQL: writes that came to nothing */
 	int			nreserved;
 	LOCKTAG		reserved[IDEM_RESERVE_MAX];
 } IdemStore;
@@ -148,6 +158,13 @@ typedef enum IdemAccess
 	IDEM_WRITE
 } IdemAccess;
 
+/* How firmly a row is locked: nobody else may write it, either way. */
+typedef enum IdemRowLock
+{
+	IDEM_LOCK_UPDATE,			/* to write it */
+	IDEM_LOCK_SHARE				/* others may hold such a lock, too */
+} IdemRowLock;
+
 extern void idem_check_writable(void);
 extern void idem_store_init(void);
 extern void idem_store_open(IdemStore *store, IdemTable *table,
@@ -164,6 +181,8 @@ extern bool idem_store_insert(IdemStore *store, const Datum *values,
 							  const bool *nulls);
 extern void idem_store_insert_many(IdemStore *store, Datum **values,
 								   bool **nulls, int n, bool *inserted);
+extern bool idem_store_lock(IdemStore *store, const IdemRow *row,
+							IdemRowLock strength);
 extern bool idem_store_update(IdemStore *store, IdemRow *row,
 							  const Datum *values, const bool *nulls);
 extern char *idem_store_key(const IdemTable *table, const Datum *key);
@@ -249,7 +268,10 @@ typedef struct IdemKeyColumn
 typedef struct IdemRowSpec
 {
 	Oid			heap;			/* the table */
+	Oid			index;			/* whose columns are the key */
 	bool		partitioned;
+	bool		guarded;		/* a BEFORE UPDATE trigger may change the
+								 * column, or suppress the row */
 	AttrNumber	column;			/* the column to work on, 0 if none */
 	Oid			columntype;		/* as declared, perhaps a domain */
 	Oid			columnbase;		/* the type below the domain */
@@ -286,15 +308,22 @@ extern bool idem_plan_row_execute(struct _SPI_plan *plan, IdemRowPlan which,
 								  const Datum *values, MemoryContext copyto,
 								  Datum *result, bool *resultnull);
 
+/* rowspec.c: what the catalog says of a table and of a key to its rows */
+extern Oid	idem_spec_table(Oid relid);
+extern Oid	idem_spec_primary_key(Relation heap);
+extern Oid	idem_spec_choose(Oid relid, const bool *nulls);
+extern void idem_spec_read(IdemRowSpec *spec, Relation heap, Oid index,
+						   const char *column);
+
 /* keyvalue.c: a key value that the caller gave, as its column takes it */
 
 /* How a value of a given type becomes one of the column's base type. */
 typedef enum IdemCastKind
 {
-	IDEM_CAST_NONE,					/* it is one already */
+	IDEM_CAST_NONE,				/* it is one already */
 	IDEM_CAST_FUNCTION,
-	IDEM_CAST_INPUT,					/* from a literal without a type */
-	IDEM_CAST_OUTPUT_INPUT			/* through its text */
+	IDEM_CAST_INPUT,			/* from a literal without a type */
+	IDEM_CAST_OUTPUT_INPUT		/* through its text */
 } IdemCastKind;
 
 /*
@@ -304,7 +333,7 @@ typedef enum IdemCastKind
 typedef struct IdemKeyCast
 {
 	Oid			given;			/* InvalidOid: not yet known */
-	IdemCastKind	kind;
+	IdemCastKind kind;
 	Oid			func;			/* IDEM_CAST_FUNCTION */
 	Oid			back;			/* its reverse, to see whether it lost anything */
 	Oid			given_equals;	/* function that compares values given */
@@ -324,8 +353,6 @@ struct KeptTarget;
 typedef struct IdemTarget
 {
 	const IdemRowSpec *spec;
-	bool		guarded;		/* a BEFORE UPDATE trigger may change or
-								 * suppress what is written */
 	Datum		key[INDEX_MAX_KEYS];	/* of spec->key[i].basetype each */
 	struct KeptTarget *entry;	/* target.c's own */
 	MemoryContext caller;		/* where results go */
@@ -334,7 +361,6 @@ typedef struct IdemTarget
 extern void idem_target_init(void);
 extern void idem_target_open(IdemTarget *target, Oid relid, const char *column,
 							 LOCKMODE lockmode);
-extern Oid	idem_target_choose(Oid relid, const bool *nulls);
 extern void idem_target_key(IdemTarget *target, FunctionCallInfo fcinfo,
 							int argno);
 extern bool idem_target_execute(IdemTarget *target, IdemRowPlan plan,
@@ -347,7 +373,7 @@ extern char *idem_target_key_text(const IdemTarget *target);
 extern void idem_target_no_row(const IdemTarget *target) pg_attribute_noreturn();
 extern void idem_target_close(IdemTarget *target);
 
-/* version.c: known to target.c, because it changes no column but its own */
+/* version.c: known to rowspec.c, because it changes no column but its own */
 extern PGDLLEXPORT Datum idem_version(PG_FUNCTION_ARGS);
 
 #endif							/* IDEM_H */

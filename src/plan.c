@@ -64,6 +64,15 @@ typedef struct KeptPlan
 	{TEXTOID, TEXTOID, REGROLEOID, CHAROID, INT8OID, TIMESTAMPTZOID, \
 	 TIMESTAMPTZOID, TIMESTAMPTZOID, BYTEAOID, JSONOID}
 
+#define LOCK_COLUMNS \
+	"name, owner, fence, locked_at, lease_until"
+
+#define LOCK_BY_KEY \
+	" WHERE name OPERATOR(pg_catalog.=) $1"
+
+#define LOCK_TYPES \
+	{TEXTOID, REGROLEOID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID}
+
 static KeptPlan kept_plans[IDEM_PLANS] = {
 	[IDEM_PLAN_CLAIM_FIND] = {
 		.text = "SELECT " CLAIM_COLUMNS " FROM idem.claim" CLAIM_BY_KEY,
@@ -131,6 +140,39 @@ static KeptPlan kept_plans[IDEM_PLANS] = {
 		.expected = SPI_OK_DELETE,
 		.nargs = 5,
 		.argtypes = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID}
+	},
+
+	[IDEM_PLAN_LOCK_FIND] = {
+		.text = "SELECT " LOCK_COLUMNS " FROM idem.lock" LOCK_BY_KEY,
+		.expected = SPI_OK_SELECT,
+		.nargs = 1,
+		.argtypes = {TEXTOID}
+	},
+	[IDEM_PLAN_LOCK_INSERT] = {
+		.text = "INSERT INTO idem.lock (" LOCK_COLUMNS ")"
+		" VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
+		.expected = SPI_OK_INSERT,
+		.nargs = 5,
+		.argtypes = LOCK_TYPES
+	},
+	[IDEM_PLAN_LOCK_LOCK] = {
+		.text = "SELECT FROM idem.lock" LOCK_BY_KEY " FOR NO KEY UPDATE",
+		.expected = SPI_OK_SELECT,
+		.nargs = 1,
+		.argtypes = {TEXTOID}
+	},
+	[IDEM_PLAN_LOCK_SHARE] = {
+		.text = "SELECT FROM idem.lock" LOCK_BY_KEY " FOR SHARE",
+		.expected = SPI_OK_SELECT,
+		.nargs = 1,
+		.argtypes = {TEXTOID}
+	},
+	[IDEM_PLAN_LOCK_UPDATE] = {
+		.text = "UPDATE idem.lock SET owner = $2, fence = $3, locked_at = $4,"
+		" lease_until = $5" LOCK_BY_KEY,
+		.expected = SPI_OK_UPDATE,
+		.nargs = 5,
+		.argtypes = LOCK_TYPES
 	},
 
 	/* one row always; both null if there is no such machine */

@@ -37,7 +37,7 @@
  * A refusal writes nothing: the UPDATE finds no row, the rest only reads.
  *
  * A BEFORE UPDATE trigger may make an UPDATE that takes something else or
- * nothing.  Where there is one that could (target.c), the row is locked and
+ * nothing.  Where there is one that could (rowspec.c), the row is locked and
  * read first, so that what is stored can be compared with what it should be.
  *
  * Portions Copyright (c) 2026, the idem authors
@@ -60,13 +60,25 @@
 
 #define MAX_ROUNDS	20
 
-static void check_amount(Numeric amount);
+/* The amount that was converted last, for an integer column. */
+static struct
+{
+	Oid			type;			/* InvalidOid: none yet */
+	Size		size;
+	char		image[16];		/* of the numeric */
+	Datum		value;
+}			last_amount;
+
+static void check_positive(Numeric amount);
 static void check_column(const IdemTarget *target);
 static bool amount_for_column(const IdemTarget *target, Numeric amount,
 							  Datum *value);
+static void check_digits(const IdemTarget *target, Numeric amount,
+						 int32 scale);
 static bool deduct(IdemTarget *target, Datum amount);
 static bool deduct_checked(IdemTarget *target, Datum amount, Datum left);
 static int	compare(Oid type, Datum a, Datum b);
+static int	compare_int(Numeric amount, int64 n);
 static Oid	table_of_candidate(FunctionCallInfo fcinfo);
 static void open_candidate(IdemTarget *target, FunctionCallInfo fcinfo,
 						   Oid relid, TupleDesc desc, const Datum *values,
@@ -93,8 +105,13 @@ idem_deduct(PG_FUNCTION_ARGS)
 	idem_arg_not_null(fcinfo, 0, "target");
 	idem_arg_not_null(fcinfo, 1, "col");
 	idem_arg_not_null(fcinfo, 2, "amount");
+	if (NameStr(*PG_GETARG_NAME(1))[0] == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"col\" must not be empty"),
+				 errdetail("\"col\" has 0 bytes."),
+				 errhint("Pass the name of the column to deduct from.")));
 	amount = PG_GETARG_NUMERIC(2);
-	check_amount(amount);
 	idem_check_writable();
 
 	idem_target_open(&target, PG_GETARG_OID(0), NameStr(*PG_GETARG_NAME(1)),
@@ -183,11 +200,10 @@ idem_insert(PG_FUNCTION_ARGS)
 
 /* Refuses an amount that nothing can be reduced by. */
 static void
-check_amount(Numeric amount)
+check_positive(Numeric amount)
 {
 	if (!numeric_is_nan(amount) && !numeric_is_inf(amount) &&
-		compare(NUMERICOID, NumericGetDatum(amount),
-				NumericGetDatum(int64_to_numeric(0))) > 0)
+		compare_int(amount, 0) > 0)
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -224,56 +240,85 @@ amount_for_column(const IdemTarget *target, Numeric amount, Datum *value)
 {
 	const IdemRowSpec *spec = target->spec;
 	Datum		given = NumericGetDatum(amount);
-	int32		scale = 0;
 	int64		max = PG_INT64_MAX;
+	int64		n;
 
+	/* amounts repeat, and to look into one costs more than all the rest */
+	if (spec->columnbase == last_amount.type &&
+		VARSIZE(amount) == last_amount.size &&
+		memcmp(amount, last_amount.image, last_amount.size) == 0)
+	{
+		*value = last_amount.value;
+		return true;
+	}
+
+	check_positive(amount);
 	if (spec->columnbase == NUMERICOID)
 	{
 		*value = given;
-		if (spec->columntypmod < (int32) VARHDRSZ)
-			return true;
 		/* as numeric_typmod_scale() of the server has it: 11 bits, signed */
-		scale = (((spec->columntypmod - VARHDRSZ) & 0x7ff) ^ 1024) - 1024;
-	}
-
-	if (compare(NUMERICOID, given,
-				DirectFunctionCall2(numeric_trunc, given,
-									Int32GetDatum(scale))) != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("argument \"amount\" does not fit the column"),
-				 errdetail("\"amount\" is %s; column \"%s\" of table \"%s\" is of type %s.",
-						   idem_value_text(NUMERICOID, given),
-						   get_attname(spec->heap, spec->column, false),
-						   get_rel_name(spec->heap),
-						   format_type_with_typemod(spec->columnbase,
-													spec->columntypmod)),
-				 errhint("Pass an amount that the column can hold without rounding.")));
-	if (spec->columnbase == NUMERICOID)
+		if (spec->columntypmod >= (int32) VARHDRSZ)
+			check_digits(target, amount,
+						 (((spec->columntypmod - VARHDRSZ) & 0x7ff) ^ 1024) - 1024);
 		return true;
+	}
 
 	if (spec->columnbase == INT2OID)
 		max = PG_INT16_MAX;
 	else if (spec->columnbase == INT4OID)
 		max = PG_INT32_MAX;
-	if (compare(NUMERICOID, given,
-				NumericGetDatum(int64_to_numeric(max))) > 0)
+	n = compare_int(amount, max) > 0 ? 0 :
+		DatumGetInt64(DirectFunctionCall1(numeric_int8, given));
+	if (compare_int(amount, n) != 0)
+	{
+		check_digits(target, amount, 0);
 		return false;
-
+	}
 	if (spec->columnbase == INT2OID)
-		*value = DirectFunctionCall1(numeric_int2, given);
+		*value = Int16GetDatum((int16) n);
 	else if (spec->columnbase == INT4OID)
-		*value = DirectFunctionCall1(numeric_int4, given);
+		*value = Int32GetDatum((int32) n);
 	else
-		*value = DirectFunctionCall1(numeric_int8, given);
+		*value = Int64GetDatum(n);
+
+	if (VARSIZE(amount) <= sizeof(last_amount.image))
+	{
+		last_amount.type = spec->columnbase;
+		last_amount.size = VARSIZE(amount);
+		memcpy(last_amount.image, amount, last_amount.size);
+		last_amount.value = *value;
+	}
 	return true;
+}
+
+/* Refuses an amount with more than scale digits after the point. */
+static void
+check_digits(const IdemTarget *target, Numeric amount, int32 scale)
+{
+	const IdemRowSpec *spec = target->spec;
+	Datum		given = NumericGetDatum(amount);
+
+	if (compare(NUMERICOID, given,
+				DirectFunctionCall2(numeric_trunc, given,
+									Int32GetDatum(scale))) == 0)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("argument \"amount\" does not fit the column"),
+			 errdetail("\"amount\" is %s; column \"%s\" of table \"%s\" is of type %s.",
+					   idem_value_text(NUMERICOID, given),
+					   get_attname(spec->heap, spec->column, false),
+					   get_rel_name(spec->heap),
+					   format_type_with_typemod(spec->columnbase,
+												spec->columntypmod)),
+			 errhint("Pass an amount that the column can hold without rounding.")));
 }
 
 /* Takes the amount if there is enough; raises if there is no row. */
 static bool
 deduct(IdemTarget *target, Datum amount)
 {
-	bool		checked = target->guarded;
+	bool		checked = target->spec->guarded;
 
 	for (int round = 0; round < MAX_ROUNDS; round++)
 	{
@@ -360,6 +405,14 @@ compare(Oid type, Datum a, Datum b)
 	return (first > second) - (first < second);
 }
 
+/* Compares an amount with a whole number. */
+static int
+compare_int(Numeric amount, int64 n)
+{
+	return compare(NUMERICOID, NumericGetDatum(amount),
+				   NumericGetDatum(int64_to_numeric(n)));
+}
+
 /* The table whose row the candidate is. */
 static Oid
 table_of_candidate(FunctionCallInfo fcinfo)
@@ -397,7 +450,7 @@ open_candidate(IdemTarget *target, FunctionCallInfo fcinfo, Oid relid,
 	const IdemRowSpec *spec;
 
 	idem_target_open(target, PG_ARGISNULL(1) ?
-					 idem_target_choose(relid, nulls) : PG_GETARG_OID(1),
+					 idem_spec_choose(relid, nulls) : PG_GETARG_OID(1),
 					 NULL, RowExclusiveLock);
 	spec = target->spec;
 	if (spec->heap != relid)

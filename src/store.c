@@ -29,7 +29,9 @@
  *	  caller waits for that transaction and probes again, so a rolled-back
  *	  claim, also one rolled back to a savepoint, frees the key at once.  A row
  *	  being changed or deleted is answered as it was committed, which is also
- *	  what SQL would see.
+ *	  what SQL would see.  A dirty scan can miss a row that is moved to another
+ *	  page meanwhile; nothing is therefore only believed of a reserved key,
+ *	  where the index has a last word, or after a scan that cannot miss it.
  * 3. The unique index has the last word.  It is asked not to raise
  *	  (UNIQUE_CHECK_PARTIAL); if it finds the key after all, because somebody
  *	  inserted without reserving (SQL does), our row is deleted again and the
@@ -39,10 +41,14 @@
  *	  that the server's conflict detection knows what we read; and a row that
  *	  only the dirty probe sees is 40001, for the answer would depend on a
  *	  transaction that ours must not have seen.
- * 5. An update names the row version it judged.  If another transaction has
- *	  changed it since, nothing is written and the caller looks again; if one
- *	  is changing it now, we first wait for it to end and then let the caller
- *	  look again, so that whatever the clock decides is decided after the wait.
+ * 5. A lock and an update name the row version they judged.  If another
+ *	  transaction has changed it since, nothing is done and the caller looks
+ *	  again.  Whoever lets the clock decide, or needs the row to stay as it is,
+ *	  locks it first, reads the clock, and then writes: the wait is over by
+ *	  then.  An update without a lock may itself wait for one that ends by
+ *	  rolling back, so its values must not depend on when it happens.
+ * 6. Without wait nobody is waited for: a rival found in the way raises ID409,
+ *	  or, for a caller who has an answer for that, is said in store->busy.
  *
  * Through SQL the same holds by other means: ON CONFLICT DO NOTHING waits for
  * the rival, FOR NO KEY UPDATE keeps the judged row from changing.  Row
@@ -72,6 +78,7 @@
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/rel.h"
+#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 
 /*
@@ -80,10 +87,17 @@
  */
 #define RESERVATION_CLASS	0x1DE
 
-/* How often an insert may do nothing although no row is to be found. */
+/* How often what SQL writes may come to nothing for no reason to be found. */
 #define MAX_REFUSED			100
 
 static bool force_sql = false;
+
+/* What a wait is for, for its CONTEXT. */
+typedef struct WaitedFor
+{
+	const IdemTable *table;
+	const Datum *key;
+} WaitedFor;
 
 static bool scan(IdemStore *store, const Datum *key, Snapshot snapshot,
 				 IdemRow *row);
@@ -92,14 +106,18 @@ static void sql_find(IdemStore *store, const Datum *key, bool read_only,
 					 IdemRow *row);
 static uint64 sql_write(IdemStore *store, IdemPlan plan, const Datum *values,
 						const bool *nulls);
-static bool sql_update(IdemStore *store, const Datum *values,
-					   const bool *nulls);
+static uint64 sql_write_at_once(IdemStore *store, IdemPlan plan,
+								const Datum *values, const bool *nulls);
+static bool sql_lock(IdemStore *store, const IdemRow *row,
+					 IdemRowLock strength);
+static void count_refusal(IdemStore *store, const Datum *key);
+static void changed(const IdemStore *store, const Datum *key);
+static void busy(IdemStore *store, const Datum *key);
 static bool add_index_entry(IdemStore *store, const Datum *values,
 							ItemPointer tid, IndexUniqueCheck check);
 static void key_tag(const IdemStore *store, const Datum *key, LOCKTAG *tag);
 static int	compare_tags(const void *a, const void *b);
 static void describe_wait(void *arg);
-static void busy_error(const IdemTable *table, const Datum *key);
 static void serialization_error(const IdemTable *table, const Datum *key);
 
 
@@ -134,6 +152,7 @@ idem_store_open(IdemStore *store, IdemTable *table, IdemAccess access,
 
 	store->table = table;
 	store->wait = wait;
+	store->busy_is_answer = false;
 	store->nreserved = 0;
 	idem_store_next_key(store);
 
@@ -154,7 +173,9 @@ idem_store_close(IdemStore *store)
 void
 idem_store_next_key(IdemStore *store)
 {
+	store->busy = false;
 	store->row_locked = false;
+	ItemPointerSetInvalid(&store->locked);
 	store->refused = 0;
 }
 
@@ -230,6 +251,7 @@ idem_store_find(IdemStore *store, const Datum *key, IdemRow *row)
 {
 	SnapshotData dirty;
 
+	CHECK_FOR_INTERRUPTS();		/* every caller's loop comes by here */
 	row->presence = IDEM_ABSENT;
 	if (store->index == NULL)
 	{
@@ -248,8 +270,14 @@ idem_store_find(IdemStore *store, const Datum *key, IdemRow *row)
 	}
 
 	InitDirtySnapshot(dirty);
-	if (scan(store, key, &dirty, row) && row->presence == IDEM_PRESENT &&
-		IsolationIsSerializable())
+	if (!scan(store, key, &dirty, row) && store->nreserved == 0)
+	{
+		Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+
+		scan(store, key, snapshot, row);
+		UnregisterSnapshot(snapshot);
+	}
+	if (row->presence == IDEM_PRESENT && IsolationIsSerializable())
 		serialization_error(store->table, key);
 }
 
@@ -261,16 +289,17 @@ idem_store_find(IdemStore *store, const Datum *key, IdemRow *row)
 void
 idem_store_wait(IdemStore *store, const Datum *key, IdemRow *row)
 {
+	WaitedFor	waited_for = {store->table, key};
 	ErrorContextCallback context;
 
-	Assert(row->presence == IDEM_BUSY);
+	Assert(row->presence == IDEM_BUSY && !store->busy_is_answer);
 
 	idem_store_release(store);
 	if (!store->wait)
-		busy_error(store->table, key);
+		busy(store, key);
 
 	context.callback = describe_wait;
-	context.arg = idem_store_key(store->table, key);
+	context.arg = &waited_for;
 	context.previous = error_context_stack;
 	error_context_stack = &context;
 
@@ -296,21 +325,7 @@ idem_store_insert(IdemStore *store, const Datum *values, const bool *nulls)
 	{
 		if (sql_write(store, store->table->insert, values, nulls) > 0)
 			return true;
-
-		/*
-		 * The row that was in the way may be gone by now, which is rare; a
-		 * trigger that suppresses our row would have us here for ever.
-		 */
-		if (++store->refused > MAX_REFUSED)
-			ereport(ERROR,
-					(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-					 errmsg("table \"idem.%s\" does not take a row",
-							store->table->relname),
-					 errdetail("Key %s was inserted %d times without a conflict, and is not there.",
-							   idem_store_key(store->table, values),
-							   store->refused),
-					 errhint("Look for a trigger or rule on \"idem.%s\" that suppresses the row.",
-							 store->table->relname)));
+		count_refusal(store, values);
 		return false;
 	}
 
@@ -372,8 +387,61 @@ idem_store_insert_many(IdemStore *store, Datum **values, bool **nulls, int n,
 }
 
 /*
- * Writes a new version of a row that was found.  False: the row has changed,
- * or we had to wait for somebody who was changing or locking it; look again.
+ * Locks a row that was found, as it was found, to the end of the transaction.
+ * False: it has changed, or (through SQL) may have; look again.
+ */
+bool
+idem_store_lock(IdemStore *store, const IdemRow *row, IdemRowLock strength)
+{
+	WaitedFor	waited_for = {store->table, row->values};
+	ErrorContextCallback context;
+	HeapTupleData tuple;
+	TM_FailureData tmfd;
+	Buffer		buffer;
+	TM_Result	result;
+
+	Assert(store->nreserved == 0 && row->presence == IDEM_PRESENT);
+
+	if (store->index == NULL)
+		return sql_lock(store, row, strength);
+
+	context.callback = describe_wait;
+	context.arg = &waited_for;
+	context.previous = error_context_stack;
+	error_context_stack = &context;
+
+	tuple.t_self = row->tid;
+	result = heap_lock_tuple(store->heap, &tuple, GetCurrentCommandId(false),
+							 strength == IDEM_LOCK_SHARE ?
+							 LockTupleShare : LockTupleNoKeyExclusive,
+							 store->wait ? LockWaitBlock : LockWaitSkip,
+							 false, &buffer, &tmfd);
+	ReleaseBuffer(buffer);
+
+	error_context_stack = context.previous;
+
+	switch (result)
+	{
+		case TM_Ok:
+			store->locked = row->tid;
+			return true;
+		case TM_WouldBlock:
+			busy(store, row->values);
+			return false;
+		case TM_Updated:
+		case TM_Deleted:
+			changed(store, row->values);
+			return false;
+		default:
+			elog(ERROR, "row of \"idem.%s\" could not be locked",
+				 store->table->relname);
+			return false;		/* keep the compiler quiet */
+	}
+}
+
+/*
+ * Writes a new version of a row that was found.  False: it has changed, or
+ * (through SQL, if it was not locked) may have; look again.
  */
 bool
 idem_store_update(IdemStore *store, IdemRow *row, const Datum *values,
@@ -382,12 +450,22 @@ idem_store_update(IdemStore *store, IdemRow *row, const Datum *values,
 	HeapTuple	tuple;
 	TM_FailureData tmfd;
 	bool		needs_index;
-	Buffer		buffer;
 
 	Assert(store->nreserved == 0);
 
 	if (store->index == NULL)
-		return sql_update(store, values, nulls);
+	{
+		if (!sql_lock(store, row, IDEM_LOCK_UPDATE))
+			return false;
+		if (sql_write(store, store->table->update, values, nulls) > 0)
+			return true;
+		count_refusal(store, values);
+		return false;
+	}
+
+	if (!store->wait && !ItemPointerEquals(&store->locked, &row->tid) &&
+		!idem_store_lock(store, row, IDEM_LOCK_UPDATE))
+		return false;
 
 	tuple = heap_form_tuple(RelationGetDescr(store->heap),
 							unconstify(Datum *, values),
@@ -403,47 +481,15 @@ idem_store_update(IdemStore *store, IdemRow *row, const Datum *values,
 			CommandCounterIncrement();
 			heap_freetuple(tuple);
 			return true;
-
-		case TM_BeingModified:
-			if (!store->wait)
-				busy_error(store->table, values);
-
-			/*
-			 * Locking the row waits for every kind of rival, and gets us in
-			 * line before newcomers.
-			 */
-			tuple->t_self = row->tid;
-			switch (heap_lock_tuple(store->heap, tuple,
-									GetCurrentCommandId(true),
-									LockTupleNoKeyExclusive, LockWaitBlock,
-									false, &buffer, &tmfd))
-			{
-				case TM_Ok:
-					ReleaseBuffer(buffer);
-					CommandCounterIncrement();
-					return false;
-				case TM_Updated:
-				case TM_Deleted:
-					ReleaseBuffer(buffer);
-					break;
-				default:
-					elog(ERROR, "row of \"idem.%s\" could not be locked",
-						 store->table->relname);
-			}
-			break;
-
 		case TM_Updated:
 		case TM_Deleted:
-			break;
-
+			changed(store, values);
+			return false;
 		default:
 			elog(ERROR, "row of \"idem.%s\" could not be updated",
 				 store->table->relname);
+			return false;		/* keep the compiler quiet */
 	}
-
-	if (IsolationIsSerializable())
-		serialization_error(store->table, values);
-	return false;
 }
 
 /* Refuses to write where core would. */
@@ -563,59 +609,85 @@ sql_find(IdemStore *store, const Datum *key, bool read_only, IdemRow *row)
 		row->presence = IDEM_PRESENT;
 }
 
-/*
- * Runs one of the table's writing plans.  SQL has no way to ask whether it
- * would wait; when waiting is not wanted it may do so for a millisecond, and
- * the server's word for that becomes ours.
- */
+/* Runs one of the table's writing plans. */
 static uint64
 sql_write(IdemStore *store, IdemPlan plan, const Datum *values,
 		  const bool *nulls)
 {
-	Oid			owner = store->heap->rd_rel->relowner;
+	if (!store->wait)
+		return sql_write_at_once(store, plan, values, nulls);
+	return idem_plan_execute(plan, store->heap->rd_rel->relowner, false,
+							 values, nulls, NULL, NULL, 0);
+}
+
+/*
+ * The same where waiting is not wanted.  SQL has no way to ask whether it
+ * would wait, so it may do so for a millisecond, and the server's word for
+ * having waited too long becomes ours.  A subtransaction is what allows to go
+ * on after that.
+ */
+static uint64
+sql_write_at_once(IdemStore *store, IdemPlan plan, const Datum *values,
+				  const bool *nulls)
+{
 	MemoryContext context = CurrentMemoryContext;
-	uint64		processed = 0;
-	int			nestlevel;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile uint64 processed = 0;
+	volatile bool timed_out = false;
 
-	if (store->wait)
-		return idem_plan_execute(plan, owner, false, values, nulls, NULL, NULL, 0);
-
-	nestlevel = NewGUCNestLevel();
-	(void) set_config_option("lock_timeout", "1ms", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{
-		processed = idem_plan_execute(plan, owner, false, values, nulls,
-									  NULL, NULL, 0);
+		int			nestlevel = NewGUCNestLevel();
+
+		(void) set_config_option("lock_timeout", "1ms", PGC_USERSET,
+								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
+								 false);
+		processed = idem_plan_execute(plan, store->heap->rd_rel->relowner,
+									  false, values, nulls, NULL, NULL, 0);
+		AtEOXact_GUC(true, nestlevel);
+		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
 	{
+		ErrorData  *edata;
+
 		MemoryContextSwitchTo(context);
-		if (geterrcode() != ERRCODE_LOCK_NOT_AVAILABLE)
-			PG_RE_THROW();
+		edata = CopyErrorData();
 		FlushErrorState();
-		busy_error(store->table, values);
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+
+		if (edata->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+			ReThrowError(edata);
+		FreeErrorData(edata);
+		timed_out = true;
 	}
 	PG_END_TRY();
-	AtEOXact_GUC(true, nestlevel);
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+
+	if (timed_out)
+		busy(store, values);
 	return processed;
 }
 
 /*
- * Updates a row through SQL.  The first call for a row only locks it, and has
- * the caller look again: what it judged may have changed until the lock was
- * there, and the time has passed.
+ * Locks a row through SQL.  The first call for a row has the caller look
+ * again: what it judged may have changed until the lock was there.
  */
 static bool
-sql_update(IdemStore *store, const Datum *values, const bool *nulls)
+sql_lock(IdemStore *store, const IdemRow *row, IdemRowLock strength)
 {
-	if (!store->row_locked)
-	{
-		store->row_locked = sql_write(store, store->table->lock, values,
-									  NULL) > 0;
-		return false;
-	}
-	return sql_write(store, store->table->update, values, nulls) > 0;
+	if (store->row_locked)
+		return true;
+	store->row_locked = sql_write(store,
+								  strength == IDEM_LOCK_SHARE ?
+								  store->table->share : store->table->lock,
+								  row->values, NULL) > 0;
+	return false;
 }
 
 /*
@@ -667,19 +739,53 @@ compare_tags(const void *a, const void *b)
 static void
 describe_wait(void *arg)
 {
+	WaitedFor  *waited_for = arg;
+
 	errcontext("while waiting for the transaction that holds key %s",
-			   (char *) arg);
+			   idem_store_key(waited_for->table, waited_for->key));
 }
 
+/* Another transaction is in the way of one that must not wait. */
 static void
-busy_error(const IdemTable *table, const Datum *key)
+busy(IdemStore *store, const Datum *key)
 {
+	store->busy = true;
+	if (store->busy_is_answer)
+		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_IDEM_IN_PROGRESS),
-			 errmsg("%s is in progress elsewhere", table->relname),
+			 errmsg("%s is in progress elsewhere", store->table->relname),
 			 errdetail("Key %s is held by another open transaction.",
-					   idem_store_key(table, key)),
+					   idem_store_key(store->table, key)),
 			 errhint("Try again later, or let the call wait.")));
+}
+
+/*
+ * SQL wrote nothing.  The row that was in the way, or that was to be changed,
+ * may be gone by now, which is rare; a trigger that suppresses what we write
+ * would have us look again for ever.
+ */
+static void
+count_refusal(IdemStore *store, const Datum *key)
+{
+	if (++store->refused <= MAX_REFUSED)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+			 errmsg("table \"idem.%s\" does not take a row",
+					store->table->relname),
+			 errdetail("Key %s was written %d times, to no effect.",
+					   idem_store_key(store->table, key), store->refused),
+			 errhint("Look for a trigger or rule on \"idem.%s\" that suppresses the row.",
+					 store->table->relname)));
+}
+
+/* The row that was found is no longer the current one. */
+static void
+changed(const IdemStore *store, const Datum *key)
+{
+	if (IsolationIsSerializable())
+		serialization_error(store->table, key);
 }
 
 static void

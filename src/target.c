@@ -5,10 +5,9 @@
  *
  * The contract.  A target is named by an OID: of a table, then the key is its
  * primary key; or of a unique index, then the key is that index's columns, in
- * index order.  The index must be one that allows a single row at every
- * moment, for every row: not partial, not on an expression, not deferrable,
- * valid.  Nothing is ever looked at or done with other rights than the
- * caller's; the statements (plan.c) go through the executor.
+ * index order (rowspec.c says which indexes will do).  Nothing is ever looked
+ * at or done with other rights than the caller's; the statements (plan.c) go
+ * through the executor.
  *
  *		IdemTarget	target;
  *
@@ -47,15 +46,7 @@
  */
 #include "idem.h"
 
-#include "access/htup_details.h"
-#include "access/stratnum.h"
-#include "access/table.h"
-#include "catalog/index.h"
-#include "catalog/pg_am.h"
-#include "catalog/pg_class.h"
-#include "catalog/pg_index.h"
-#include "catalog/pg_trigger.h"
-#include "commands/trigger.h"
+#include "access/relation.h"
 #include "executor/spi.h"
 #include "funcapi.h"
 #include "lib/ilist.h"
@@ -93,8 +84,6 @@ typedef struct KeptTarget
 {
 	TargetKey	name;
 	IdemRowSpec spec;
-	Oid			index;
-	bool		guarded;
 	bool		stale;			/* look it up anew */
 	int			uses;			/* calls that are at work with it */
 	IdemKeyCast *casts;			/* one for each column of the key */
@@ -126,21 +115,12 @@ static struct
 static void invalidate_relation(Datum arg, Oid relid);
 static void invalidate_all(Datum arg, int cacheid, uint32 hashvalue);
 static KeptTarget *find_entry(const TargetKey *name, LOCKMODE lockmode);
+static KeptTarget *kept_entry(const TargetKey *name);
 static KeptTarget *make_entry(const TargetKey *name, Oid heap);
 static void keep_entry(KeptTarget *entry);
 static void discard_entry(KeptTarget *entry);
 static void free_discarded(void);
 static void end_use(void *arg);
-static Oid	table_of(Oid relid);
-static void check_kind(Relation heap);
-static Oid	primary_key(Relation heap);
-static void read_key(KeptTarget *entry, Relation heap, Oid index);
-static const char *index_fault(HeapTuple tuple, const char **hint);
-static bool is_btree(Oid index);
-static bool all_given(Form_pg_index form, const bool *nulls);
-static void read_column(KeptTarget *entry, Relation heap);
-static bool may_change_row(Relation heap, const char *column);
-static bool is_version_trigger(const Trigger *trigger, const char *column);
 static SPIPlanPtr insert_plan(KeptTarget *entry, TupleDesc desc,
 							  const AttrNumber *given, int ngiven,
 							  bool arbiter);
@@ -179,66 +159,11 @@ idem_target_open(IdemTarget *target, Oid relid, const char *column,
 	callback = palloc(sizeof(MemoryContextCallback));
 	target->entry = find_entry(&name, lockmode);
 	target->spec = &target->entry->spec;
-	target->guarded = target->entry->guarded;
 
 	callback->func = end_use;
 	callback->arg = target->entry;
 	target->entry->uses++;
 	MemoryContextRegisterResetCallback(CurrentMemoryContext, callback);
-}
-
-/*
- * The index to find a row by of which these columns are null: the primary key
- * if it can be, else the only unique index that can.  Locks the table.
- */
-Oid
-idem_target_choose(Oid relid, const bool *nulls)
-{
-	Relation	heap = table_open(relid, RowExclusiveLock);
-	List	   *indexes = RelationGetIndexList(heap);
-	Oid			primary = InvalidOid;
-	Oid			chosen = InvalidOid;
-	int			nchosen = 0;
-	ListCell   *lc;
-
-	foreach(lc, indexes)
-	{
-		HeapTuple	tuple = SearchSysCache1(INDEXRELID,
-											ObjectIdGetDatum(lfirst_oid(lc)));
-		Form_pg_index form;
-		const char *hint;
-
-		if (!HeapTupleIsValid(tuple))
-			continue;
-		form = (Form_pg_index) GETSTRUCT(tuple);
-		if (index_fault(tuple, &hint) == NULL && all_given(form, nulls))
-		{
-			if (form->indisprimary)
-				primary = lfirst_oid(lc);
-			chosen = lfirst_oid(lc);
-			nchosen++;
-		}
-		ReleaseSysCache(tuple);
-	}
-	list_free(indexes);
-
-	if (OidIsValid(primary))
-		chosen = primary;
-	else if (nchosen != 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_COLUMN_REFERENCE),
-				 errmsg(nchosen == 0 ?
-						"no unique index of table \"%s\" has all its fields given" :
-						"several unique indexes of table \"%s\" have all their fields given",
-						RelationGetRelationName(heap)),
-				 nchosen == 0 ?
-				 errdetail("A row that is there already can only be found by a primary key or unique index.") :
-				 errdetail("%d unique indexes could tell whether the row is there already.", nchosen),
-				 nchosen == 0 ?
-				 errhint("Give the fields of the primary key or of a unique index a value.") :
-				 errhint("Pass the one that is meant as argument \"key\".")));
-	table_close(heap, NoLock);
-	return chosen;
 }
 
 /* Takes the key from the arguments of a VARIADIC "any" that begin at argno. */
@@ -260,7 +185,7 @@ idem_target_key(IdemTarget *target, FunctionCallInfo fcinfo, int argno)
 				 errmsg("wrong number of key values for table \"%s\"",
 						get_rel_name(spec->heap)),
 				 errdetail("Index \"%s\" has %d key columns, and %d values were given.",
-						   get_rel_name(target->entry->index), spec->nkeys, n),
+						   get_rel_name(spec->index), spec->nkeys, n),
 				 errhint("Pass a value for each of (%s), in this order.",
 						 idem_target_columns(target))));
 
@@ -410,7 +335,7 @@ invalidate_relation(Datum arg, Oid relid)
 		KeptTarget *entry = dlist_container(KeptTarget, node, iter.cur);
 
 		if (relid == InvalidOid || relid == entry->spec.heap ||
-			relid == entry->index)
+			relid == entry->spec.index)
 			entry->stale = true;
 	}
 }
@@ -427,28 +352,27 @@ find_entry(const TargetKey *name, LOCKMODE lockmode)
 {
 	for (;;)
 	{
-		TargetSlot *slot = targets == NULL ? NULL :
-			hash_search(targets, name, HASH_FIND, NULL);
+		KeptTarget *entry = kept_entry(name);
 		Oid			heap;
 
-		if (slot != NULL && slot->entry->stale)
+		if (entry != NULL && entry->stale)
 		{
-			discard_entry(slot->entry);
-			slot = NULL;
+			discard_entry(entry);
+			entry = NULL;
 		}
 
 		/* taking the lock shows us what others did to the table before */
-		heap = slot != NULL ? slot->entry->spec.heap : table_of(name->relid);
+		heap = entry != NULL ? entry->spec.heap : idem_spec_table(name->relid);
 		LockRelationOid(heap, lockmode);
 
-		if (slot != NULL && !slot->entry->stale)
+		if (entry != NULL && !entry->stale)
 		{
-			dlist_move_head(&recent, &slot->entry->node);
-			return slot->entry;
+			dlist_move_head(&recent, &entry->node);
+			return entry;
 		}
-		if (slot == NULL && table_of(name->relid) == heap)
+		if (entry == NULL && idem_spec_table(name->relid) == heap)
 		{
-			KeptTarget *entry = make_entry(name, heap);
+			entry = make_entry(name, heap);
 
 			if (entry != NULL)
 			{
@@ -463,6 +387,26 @@ find_entry(const TargetKey *name, LOCKMODE lockmode)
 	}
 }
 
+/* The entry that is kept for a target, NULL if none. */
+static KeptTarget *
+kept_entry(const TargetKey *name)
+{
+	TargetSlot *slot;
+
+	/* most often it is the one used before */
+	if (!dlist_is_empty(&recent))
+	{
+		KeptTarget *entry = dlist_head_element(KeptTarget, node, &recent);
+
+		if (memcmp(&entry->name, name, sizeof(TargetKey)) == 0)
+			return entry;
+	}
+	if (targets == NULL)
+		return NULL;
+	slot = hash_search(targets, name, HASH_FIND, NULL);
+	return slot != NULL ? slot->entry : NULL;
+}
+
 /*
  * Looks up a target in the catalog.  NULL: it changed meanwhile.  Until
  * keep_entry the entry belongs to the call, so that an error frees it.
@@ -474,16 +418,14 @@ make_entry(const TargetKey *name, Oid heapid)
 	MemoryContext old;
 	KeptTarget *entry;
 	Relation	heap;
-	Oid			index;
 
 	filling.heap = heapid;
 	filling.index = name->relid;
 	filling.stale = false;
 
-	heap = table_open(heapid, NoLock);
-	check_kind(heap);
-	index = name->relid == heapid ? primary_key(heap) : name->relid;
-	filling.index = index;
+	heap = relation_open(heapid, NoLock);
+	if (name->relid == heapid)
+		filling.index = idem_spec_primary_key(heap);
 
 	context = AllocSetContextCreate(CurrentMemoryContext, "idem target",
 									ALLOCSET_SMALL_SIZES);
@@ -491,12 +433,11 @@ make_entry(const TargetKey *name, Oid heapid)
 	entry = palloc0(sizeof(KeptTarget));
 	entry->name = *name;
 	entry->context = context;
-	read_key(entry, heap, index);
-	read_column(entry, heap);
-	entry->guarded = may_change_row(heap, NameStr(name->column));
+	idem_spec_read(&entry->spec, heap, filling.index, NameStr(name->column));
+	entry->casts = palloc0(entry->spec.nkeys * sizeof(IdemKeyCast));
 	MemoryContextSwitchTo(old);
 
-	table_close(heap, NoLock);
+	relation_close(heap, NoLock);
 	if (!filling.stale)
 		return entry;
 	MemoryContextDelete(context);
@@ -569,276 +510,6 @@ static void
 end_use(void *arg)
 {
 	((KeptTarget *) arg)->uses--;
-}
-
-/* The table that is meant by the OID of a table or an index. */
-static Oid
-table_of(Oid relid)
-{
-	char		relkind = get_rel_relkind(relid);
-
-	if (relkind == RELKIND_INDEX || relkind == RELKIND_PARTITIONED_INDEX)
-	{
-		Oid			heap = IndexGetRelation(relid, true);
-
-		if (OidIsValid(heap))
-			return heap;
-	}
-	else if (relkind != '\0')
-		return relid;
-	ereport(ERROR,
-			(errcode(ERRCODE_UNDEFINED_TABLE),
-			 errmsg("relation with OID %u does not exist", relid),
-			 errdetail("The table or index was dropped."),
-			 errhint("Pass the name of a table or of a unique index.")));
-}
-
-/* Refuses what is not a table. */
-static void
-check_kind(Relation heap)
-{
-	if (heap->rd_rel->relkind == RELKIND_RELATION ||
-		heap->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
-		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-			 errmsg("\"%s\" is not a table", RelationGetRelationName(heap)),
-			 errdetail_relkind_not_supported(heap->rd_rel->relkind),
-			 errhint("Pass the table itself, or a unique index of it.")));
-}
-
-/* The primary key of a table. */
-static Oid
-primary_key(Relation heap)
-{
-	List	   *indexes = RelationGetIndexList(heap);
-	Oid			result = InvalidOid;
-	ListCell   *lc;
-
-	foreach(lc, indexes)
-	{
-		HeapTuple	tuple = SearchSysCache1(INDEXRELID,
-											ObjectIdGetDatum(lfirst_oid(lc)));
-
-		if (!HeapTupleIsValid(tuple))
-			continue;
-		if (((Form_pg_index) GETSTRUCT(tuple))->indisprimary)
-			result = lfirst_oid(lc);
-		ReleaseSysCache(tuple);
-	}
-	list_free(indexes);
-
-	if (!OidIsValid(result))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_COLUMN_REFERENCE),
-				 errmsg("table \"%s\" has no primary key",
-						RelationGetRelationName(heap)),
-				 errdetail("A row is found by the primary key of its table, or by a unique index."),
-				 errhint("Pass a unique index of the table, or run ALTER TABLE %s ADD PRIMARY KEY (...).",
-						 quote_qualified_identifier(get_namespace_name(RelationGetNamespace(heap)),
-													RelationGetRelationName(heap)))));
-	return result;
-}
-
-/* Reads the key from its index, or says why that will not do. */
-static void
-read_key(KeptTarget *entry, Relation heap, Oid index)
-{
-	HeapTuple	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(index));
-	Form_pg_index form;
-	oidvector  *collations;
-	oidvector  *opclasses;
-	const char *why;
-	const char *hint;
-	bool		isnull;
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for index %u", index);
-	form = (Form_pg_index) GETSTRUCT(tuple);
-
-	why = index_fault(tuple, &hint);
-	if (why != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_COLUMN_REFERENCE),
-				 errmsg("index \"%s\" does not identify one row",
-						get_rel_name(index)),
-				 errdetail("Index \"%s\" of table \"%s\" cannot be used: %s.",
-						   get_rel_name(index), RelationGetRelationName(heap),
-						   why),
-				 errhint("%s", hint)));
-
-	collations = (oidvector *) DatumGetPointer(SysCacheGetAttr(INDEXRELID, tuple,
-															   Anum_pg_index_indcollation,
-															   &isnull));
-	opclasses = (oidvector *) DatumGetPointer(SysCacheGetAttr(INDEXRELID, tuple,
-															  Anum_pg_index_indclass,
-															  &isnull));
-
-	entry->index = index;
-	entry->spec.heap = RelationGetRelid(heap);
-	entry->spec.partitioned =
-		heap->rd_rel->relkind == RELKIND_PARTITIONED_TABLE;
-	entry->spec.nkeys = form->indnkeyatts;
-	entry->spec.key = palloc0(form->indnkeyatts * sizeof(IdemKeyColumn));
-	entry->casts = palloc0(form->indnkeyatts * sizeof(IdemKeyCast));
-	for (int i = 0; i < form->indnkeyatts; i++)
-	{
-		IdemKeyColumn *key = &entry->spec.key[i];
-		AttrNumber	attnum = form->indkey.values[i];
-		Form_pg_attribute att = TupleDescAttr(RelationGetDescr(heap),
-											  attnum - 1);
-		Oid			opclass = opclasses->values[i];
-		Oid			family = get_opclass_family(opclass);
-		Oid			type = get_opclass_input_type(opclass);
-
-		key->attnum = attnum;
-		key->type = att->atttypid;
-		key->typmod = att->atttypmod;
-		key->basetype = getBaseTypeAndTypmod(key->type, &key->typmod);
-		key->collation = collations->values[i];
-		key->opclass = opclass;
-		key->equals = get_opfamily_member(family, type, type,
-										  BTEqualStrategyNumber);
-		if (!OidIsValid(key->equals))
-			elog(ERROR, "missing operator %d(%u,%u) in operator family %u",
-				 BTEqualStrategyNumber, type, type, family);
-	}
-	ReleaseSysCache(tuple);
-}
-
-/* Are the fields of an index all given? */
-static bool
-all_given(Form_pg_index form, const bool *nulls)
-{
-	for (int i = 0; i < form->indnkeyatts; i++)
-		if (nulls[form->indkey.values[i] - 1])
-			return false;
-	return true;
-}
-
-/* Why an index does not find one row, and what to do; NULL if it does. */
-static const char *
-index_fault(HeapTuple tuple, const char **hint)
-{
-	Form_pg_index form = (Form_pg_index) GETSTRUCT(tuple);
-
-	if (!form->indisunique)
-	{
-		*hint = "Pass a unique index.";
-		return "it is not unique";
-	}
-	if (!heap_attisnull(tuple, Anum_pg_index_indexprs, NULL))
-	{
-		*hint = "Pass a unique index on plain columns.";
-		return "it is on an expression";
-	}
-	if (!heap_attisnull(tuple, Anum_pg_index_indpred, NULL))
-	{
-		*hint = "Pass a unique index that has no WHERE clause.";
-		return "it is partial, so other rows may have the same key";
-	}
-	if (!form->indimmediate)
-	{
-		*hint = "Make the constraint anew as NOT DEFERRABLE, or pass another unique index.";
-		return "it is deferrable, so a key may be there twice for a while";
-	}
-	if (!form->indisvalid || !form->indisready || !form->indislive)
-	{
-		*hint = "Run REINDEX INDEX on it; if it is partitioned, attach an index of each partition to it.";
-		return "it is not valid, so rows may be missing in it";
-	}
-	if (!is_btree(form->indexrelid))
-	{
-		*hint = "Pass a unique btree index.";
-		return "it is not a btree index";
-	}
-	return NULL;
-}
-
-/* Is an index a btree?  Other methods need not have an equality operator. */
-static bool
-is_btree(Oid index)
-{
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(index));
-	bool		result;
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for relation %u", index);
-	result = ((Form_pg_class) GETSTRUCT(tuple))->relam == BTREE_AM_OID;
-	ReleaseSysCache(tuple);
-	return result;
-}
-
-/* Reads the column, if one was named. */
-static void
-read_column(KeptTarget *entry, Relation heap)
-{
-	const char *column = NameStr(entry->name.column);
-	TupleDesc	desc = RelationGetDescr(heap);
-
-	if (column[0] == '\0')
-		return;
-
-	for (int i = 0; i < desc->natts; i++)
-	{
-		Form_pg_attribute att = TupleDescAttr(desc, i);
-
-		if (att->attisdropped || strcmp(NameStr(att->attname), column) != 0)
-			continue;
-		entry->spec.column = att->attnum;
-		entry->spec.columntype = att->atttypid;
-		entry->spec.columntypmod = att->atttypmod;
-		entry->spec.columnbase =
-			getBaseTypeAndTypmod(att->atttypid, &entry->spec.columntypmod);
-		return;
-	}
-	ereport(ERROR,
-			(errcode(ERRCODE_UNDEFINED_COLUMN),
-			 errmsg("column \"%s\" of relation \"%s\" does not exist",
-					column, RelationGetRelationName(heap)),
-			 errdetail("Table \"%s\" has no column of that name.",
-					   RelationGetRelationName(heap)),
-			 errhint("Names are taken as they are written, capitals too.")));
-}
-
-/*
- * May a BEFORE UPDATE trigger change the column, or suppress the row?  A
- * partition has triggers of its own, which are not looked for.
- */
-static bool
-may_change_row(Relation heap, const char *column)
-{
-	TriggerDesc *triggers = heap->trigdesc;
-
-	if (heap->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
-		return true;
-	if (triggers == NULL || !triggers->trig_update_before_row)
-		return false;
-
-	for (int i = 0; i < triggers->numtriggers; i++)
-	{
-		Trigger    *trigger = &triggers->triggers[i];
-
-		if (TRIGGER_FOR_BEFORE(trigger->tgtype) &&
-			TRIGGER_FOR_ROW(trigger->tgtype) &&
-			TRIGGER_FOR_UPDATE(trigger->tgtype) &&
-			trigger->tgenabled != TRIGGER_DISABLED &&
-			!is_version_trigger(trigger, column))
-			return true;
-	}
-	return false;
-}
-
-/* Our own idem_version changes its own column only, and suppresses nothing. */
-static bool
-is_version_trigger(const Trigger *trigger, const char *column)
-{
-	FmgrInfo	finfo;
-
-	if (trigger->tgnargs != 1 || strcmp(trigger->tgargs[0], column) == 0)
-		return false;
-	fmgr_info(trigger->tgfoid, &finfo);
-	return finfo.fn_addr == idem_version;
 }
 
 /*

@@ -1,0 +1,358 @@
+-- Pins idem_call: claim, run as the caller, record, answer; a duplicate runs nothing; any error leaves the key free.
+\set SHOW_CONTEXT never
+CREATE ROLE regress_claim_call_user;
+CREATE ROLE regress_claim_call_poor;
+CREATE SCHEMA regress_claim_call;
+GRANT USAGE ON SCHEMA regress_claim_call TO PUBLIC;
+SET search_path = regress_claim_call, public;
+
+-- runs a statement and says how it failed
+CREATE FUNCTION try(stmt text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	state text; message text; detail text; hint text;
+BEGIN
+	EXECUTE stmt;
+	RETURN 'no error';
+EXCEPTION WHEN OTHERS THEN
+	GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT,
+		detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
+	RETURN format(E'%s: %s\nDETAIL: %s\nHINT: %s', state, message, detail, hint);
+END $$;
+
+-- the effects: one row for each run
+CREATE TABLE effect (n serial, what text, arg text, by name DEFAULT current_user);
+GRANT INSERT, SELECT ON effect TO regress_claim_call_user;
+GRANT USAGE ON SEQUENCE effect_n_seq TO regress_claim_call_user;
+CREATE FUNCTION jj(r json) RETURNS json LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO regress_claim_call.effect (what, arg) VALUES ('jj', r::text);
+	RETURN '{ "order":  1,"order":2 }';
+END $$;
+CREATE FUNCTION jb(r json) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO regress_claim_call.effect (what, arg) VALUES ('jb', r::text);
+	RETURN r::jsonb || '{"b": 1}';
+END $$;
+CREATE FUNCTION bj(r jsonb) RETURNS json LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO regress_claim_call.effect (what, arg) VALUES ('bj', r::text);
+	RETURN '[ ]';
+END $$;
+CREATE FUNCTION bb(r jsonb) RETURNS jsonb LANGUAGE sql AS $$
+	INSERT INTO regress_claim_call.effect (what, arg) VALUES ('bb', r::text) RETURNING jsonb_build_object('got', r)
+$$;
+
+--
+-- json and jsonb, in and out: run once, answered ever after
+--
+SELECT f, idem_call('claim_call', f, f::regproc, '{"z" : 1,  "a": [1.0]}') AS first, idem_call('claim_call', f, f::regproc, '{"z" : 1,  "a": [1.0]}') AS again
+FROM unnest('{jj, jb, bj, bb}'::text[]) f;
+SELECT f, idem_call('claim_call', f, f::regproc, '{"a": [1.0], "z": 1}') AS again, idem_response('claim_call', f)::text AS recorded,
+	   idem_claim('claim_call', f) AS claimed, (idem_lookup('claim_call', f)).status
+FROM unnest('{jj, jb, bj, bb}'::text[]) f;
+SELECT what, arg, by = current_user AS caller FROM effect ORDER BY n;
+-- a duplicate does not care which function it names
+SELECT idem_call('claim_call', 'jj', 'bb', '{"a": [1.0], "z": 1}');
+SELECT count(*) FROM effect;
+TRUNCATE effect;
+-- fence, answer and times as by idem_claim and idem_respond
+SELECT status, fence, response, completed_at >= claimed_at AS times, lease_until IS NULL AS no_lease FROM idem_lookup('claim_call', 'jj');
+-- another request
+SELECT try($$SELECT idem_call('claim_call', 'jj', 'jj', '{"z": 2}')$$);
+SELECT try($$SELECT idem_claim('claim_call', 'jj', '{"z": 2}')$$);
+SELECT idem_claim('claim_call', 'jj', '{"a": [1], "z": 1}');
+SELECT count(*) FROM effect;
+-- functions written in C
+SELECT idem_call('claim_call', 'c json', 'json_strip_nulls', '{"a": null, "b": 1}'), idem_call('claim_call', 'c jsonb', 'jsonb_strip_nulls', '{"a": null, "b": 1}');
+SELECT idem_call('claim_call', 'c json', 'json_strip_nulls', '{"a": null, "b": 1}'), idem_call('claim_call', 'c jsonb', 'jsonb_strip_nulls', '{"a": null, "b": 1}');
+-- by OID, by qualified name, by a named argument
+SELECT idem_call('claim_call', 'oid', to_regproc('regress_claim_call.jj'), '1'), idem_call('claim_call', 'oid 2', 'regress_claim_call.jj'::regproc::oid, '1'),
+	   idem_call(source => 'claim_call', seq => 'oid 3', function => 'regress_claim_call.jj', request => '1');
+-- many in one statement
+SELECT count(idem_call('claim_call', 'many ' || i % 50, 'bb', to_json(i % 50))) FROM generate_series(1, 1000) i;
+SELECT count(*), count(DISTINCT arg) FROM effect WHERE what = 'bb';
+TRUNCATE effect;
+-- long requests and answers
+SELECT length(idem_call('claim_call', 'long', 'json_strip_nulls', r)::text), idem_call('claim_call', 'long', 'json_strip_nulls', r)::text = json_strip_nulls(r)::text AS same
+FROM (SELECT json_agg(md5(i::text)) r FROM generate_series(1, 30000) i) l;
+-- the call sees what is there, and what it did is seen after it
+BEGIN;
+SELECT idem_call('claim_call', 'seen', 'jj', '{}'), (SELECT count(*) FROM effect) AS before;
+SELECT count(*) AS after FROM effect;
+ROLLBACK;
+SELECT idem_claim('claim_call', 'seen');
+-- the function sees its own claim
+CREATE FUNCTION sees(r json) RETURNS json LANGUAGE sql AS $$
+	SELECT json_build_object('status', status, 'fence', fence, 'response', idem_response('claim_call', r ->> 0)) FROM idem_lookup('claim_call', r ->> 0)
+$$;
+SELECT idem_call('claim_call', 'sees', 'sees', '["sees"]');
+-- a replaced function is the one that runs
+CREATE FUNCTION changing(r json) RETURNS json LANGUAGE sql AS $$SELECT '1'::json$$;
+SELECT idem_call('claim_call', 'v 1', 'regress_claim_call.changing', '{}');
+CREATE OR REPLACE FUNCTION changing(r json) RETURNS json LANGUAGE plpgsql AS $$BEGIN RETURN '2'; END$$;
+SELECT idem_call('claim_call', 'v 2', 'regress_claim_call.changing', '{}');
+DROP FUNCTION changing;
+CREATE FUNCTION changing(r jsonb) RETURNS jsonb LANGUAGE sql AS $$SELECT '3'::jsonb$$;
+SELECT idem_call('claim_call', 'v 3', 'regress_claim_call.changing', '{}'), idem_call('claim_call', 'v 1', 'regress_claim_call.changing', '{}');
+
+--
+-- Null: no answer is recorded, and a duplicate gets none
+--
+CREATE FUNCTION nothing(r json) RETURNS json LANGUAGE plpgsql AS $$BEGIN INSERT INTO regress_claim_call.effect (what) VALUES ('nothing'); RETURN NULL; END$$;
+CREATE FUNCTION noneb(r json) RETURNS jsonb LANGUAGE plpgsql AS $$BEGIN INSERT INTO regress_claim_call.effect (what) VALUES ('noneb'); RETURN NULL; END$$;
+CREATE FUNCTION json_null(r json) RETURNS json LANGUAGE plpgsql AS $$BEGIN INSERT INTO regress_claim_call.effect (what) VALUES ('json_null'); RETURN 'null'; END$$;
+SELECT f, idem_call('claim_call', f, f::regproc, '1') AS first, idem_call('claim_call', f, f::regproc, '1') AS again, (idem_lookup('claim_call', f)).status, idem_claim('claim_call', f)
+FROM unnest('{nothing, noneb, json_null}'::text[]) f;
+SELECT what FROM effect ORDER BY n;
+TRUNCATE effect;
+
+--
+-- Keys in every state
+--
+SELECT idem_claim('claim_call', 'claimed'), idem_claim('claim_call', 'answered'), idem_respond('claim_call', 'answered', '"by hand"');
+INSERT INTO idem.claim (source, seq, owner, status, fence, claimed_at, completed_at, lease_until, response)
+VALUES ('claim_call', 'running', current_user::regrole, 'r', 1, now(), NULL, now() + interval '1 hour', NULL),
+	   ('claim_call', 'expired', current_user::regrole, 'r', 1, now(), NULL, now() - interval '1 second', NULL),
+	   ('claim_call', 'open', current_user::regrole, 'o', 7, now(), NULL, NULL, '"try again"'),
+	   ('claim_call', 'failed', current_user::regrole, 'f', 1, now(), now(), NULL, '{"no": "card"}'),
+	   ('claim_call', 'failed 2', current_user::regrole, 'f', 1, now(), now(), NULL, NULL),
+	   ('claim_call', 'cancelled', current_user::regrole, 'c', 0, now(), now(), NULL, NULL),
+	   ('claim_call', 'done', current_user::regrole, 'd', 2, now(), now(), NULL, '{"yes": 1}');
+SELECT k, idem_call('claim_call', k, 'jj', '{}') FROM unnest('{claimed, answered, failed, failed 2, done}'::text[]) k;
+SELECT k, try(format('SELECT idem_call(%L, %L, %L, %L)', 'claim_call', k, 'jj', '{}')) FROM unnest('{running, expired, cancelled}'::text[]) k;
+SELECT count(*) FROM effect;
+SELECT idem_call('claim_call', 'open', 'jj', '{}'), idem_call('claim_call', 'open', 'jj', '{}');
+SELECT count(*) FROM effect;
+SELECT status, fence, response FROM idem_lookup('claim_call', 'open');
+TRUNCATE effect;
+-- a key that this very transaction has claimed, or called
+BEGIN;
+SELECT idem_claim('claim_call', 'own'), idem_call('claim_call', 'own', 'jj', '{}') IS NULL AS none;
+SELECT idem_call('claim_call', 'own 2', 'jj', '{}'), idem_call('claim_call', 'own 2', 'jj', '{}');
+COMMIT;
+SELECT count(*) FROM effect;
+TRUNCATE effect;
+
+--
+-- Rolled back, it may run again
+--
+BEGIN;
+SELECT idem_call('claim_call', 'rb', 'jj', '{}');
+ROLLBACK;
+BEGIN;
+SAVEPOINT a;
+SELECT idem_call('claim_call', 'rb', 'jj', '{}');
+ROLLBACK TO a;
+SELECT idem_call('claim_call', 'rb', 'jj', '{}'), idem_call('claim_call', 'rb', 'jj', '{}');
+COMMIT;
+SELECT idem_call('claim_call', 'rb', 'jj', '{}');
+SELECT count(*) FROM effect;
+TRUNCATE effect;
+
+--
+-- A function that raises: its error as it is, the key free, no effect
+--
+CREATE FUNCTION raises(r json) RETURNS json LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO regress_claim_call.effect (what) VALUES ('raises');
+	IF r ->> 0 = 'raise' THEN
+		RAISE EXCEPTION 'out of stock' USING ERRCODE = 'ZZ001', DETAIL = 'None left.', HINT = 'Wait.';
+	END IF;
+	RETURN '"sold"';
+END $$;
+SELECT try($$SELECT idem_call('claim_call', 'raises', 'raises', '["raise"]')$$);
+SELECT status IS NULL AS free FROM idem_lookup('claim_call', 'raises');
+SELECT idem_call('claim_call', 'raises', 'raises', '["raise"]');
+\echo :LAST_ERROR_SQLSTATE
+SELECT count(*) FROM effect;
+SELECT idem_call('claim_call', 'raises', 'raises', '["another request"]');
+SELECT count(*) FROM effect;
+-- raising after it has caught an error of its own
+CREATE FUNCTION catches(r json) RETURNS json LANGUAGE plpgsql AS $$
+BEGIN
+	BEGIN
+		INSERT INTO regress_claim_call.effect (what) VALUES ('undone');
+		PERFORM idem_claim('claim_call', 'inner');
+		PERFORM 1 / 0;
+	EXCEPTION WHEN division_by_zero THEN
+		RETURN '"caught"';
+	END;
+END $$;
+SELECT idem_call('claim_call', 'catches', 'catches', '1'), idem_claim('claim_call', 'inner'), idem_call('claim_call', 'catches', 'catches', '1');
+SELECT count(*) FROM effect;
+TRUNCATE effect;
+
+--
+-- Functions that do not fit, and none at all: nothing is claimed
+--
+CREATE FUNCTION takes_text(r text) RETURNS json LANGUAGE sql AS $$SELECT '1'::json$$;
+CREATE FUNCTION takes_any(r anyelement) RETURNS anyelement LANGUAGE sql AS $$SELECT r$$;
+CREATE FUNCTION takes_none() RETURNS json LANGUAGE sql AS $$SELECT '1'::json$$;
+CREATE FUNCTION takes_two(r json, s json) RETURNS json LANGUAGE sql AS $$SELECT r$$;
+CREATE FUNCTION takes_default(r json, s int DEFAULT 1) RETURNS json LANGUAGE sql AS $$SELECT r$$;
+CREATE FUNCTION takes_many(VARIADIC r json[]) RETURNS json LANGUAGE sql AS $$SELECT r[1]$$;
+CREATE FUNCTION gives_text(r json) RETURNS text LANGUAGE sql AS $$SELECT '1'::text$$;
+CREATE FUNCTION gives_void(r json) RETURNS void LANGUAGE sql AS $$SELECT$$;
+CREATE FUNCTION gives_set(r json) RETURNS SETOF json LANGUAGE sql AS $$SELECT r$$;
+CREATE FUNCTION gives_table(r json) RETURNS TABLE (a json) LANGUAGE sql AS $$SELECT r$$;
+CREATE FUNCTION gives_two(r json, OUT a json, OUT b json) LANGUAGE sql AS $$SELECT r, r$$;
+CREATE FUNCTION gives_trigger() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RETURN NULL; END$$;
+CREATE PROCEDURE is_procedure(r json) LANGUAGE sql AS $$SELECT$$;
+CREATE PROCEDURE is_procedure_out(r json, OUT a json) LANGUAGE sql AS $$SELECT r$$;
+CREATE FUNCTION state(s json, r json) RETURNS json LANGUAGE sql AS $$SELECT r$$;
+CREATE AGGREGATE is_aggregate(json) (sfunc = state, stype = json);
+CREATE FUNCTION twice(r json) RETURNS json LANGUAGE sql AS $$SELECT r$$;
+CREATE FUNCTION twice(r jsonb) RETURNS jsonb LANGUAGE sql AS $$SELECT r$$;
+SELECT f, try(format('SELECT idem_call(%L, %L, %L, %L)', 'claim_call', 'bad', f, '{}'))
+FROM unnest('{takes_text, takes_any, takes_none, takes_two, takes_default, takes_many, gives_text, gives_void, gives_set, gives_table, gives_two, gives_trigger,
+	is_procedure, is_procedure_out, is_aggregate, twice, no_such, no_schema.no_such, "", -, 0, 4294967295, row_number, json_in}'::text[]) f;
+SELECT try($$SELECT idem_call('claim_call', 'bad', NULL, '{}')$$);
+SELECT try($$SELECT idem_call('claim_call', 'bad', 4294967295::oid::regproc, '{}')$$);
+SELECT try($$SELECT idem_call('claim_call', 'bad', 'jj(json)', '{}')$$);
+-- a request that cannot be compared
+SELECT try($$SELECT idem_call('claim_call', 'bad', 'jj', '"\u0000"')$$);
+-- one that gives a single OUT argument is as good as RETURNS
+CREATE FUNCTION gives_out(r json, OUT a json) LANGUAGE sql AS $$SELECT r$$;
+CREATE FUNCTION gives_inout(INOUT r jsonb) LANGUAGE sql AS $$SELECT r$$;
+SELECT idem_call('claim_call', 'out', 'gives_out', '[1]'), idem_call('claim_call', 'inout', 'gives_inout', '[1]');
+-- dropped since
+SELECT 'takes_two'::regproc::oid AS gone \gset
+DROP FUNCTION takes_two;
+SELECT left(try(format('SELECT idem_call(%L, %L, %s::oid, %L)', 'claim_call', 'bad', :gone, '{}')), 5);
+-- wrong in a duplicate: the answer is there, but the call was a mistake
+SELECT f, left(try(format('SELECT idem_call(%L, %L, %L, %L)', 'claim_call', 'out', f, '[1]')), 5) FROM unnest('{takes_text, is_procedure, gives_set}'::text[]) f;
+SELECT status IS NULL AS free FROM idem_lookup('claim_call', 'bad');
+
+--
+-- Functions that use their own key
+--
+CREATE FUNCTION claims(r json) RETURNS json LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO regress_claim_call.effect (what) VALUES ('claims');
+	RETURN json_build_array(idem_claim('claim_call', r ->> 0), idem_claim('claim_call', r ->> 0, NULL, false),
+							(SELECT claimed FROM idem_claim_batch('claim_call', ARRAY[r ->> 0])));
+END $$;
+SELECT idem_call('claim_call', 'self claim', 'claims', '["self claim"]'), idem_call('claim_call', 'self claim', 'claims', '["self claim"]');
+CREATE FUNCTION calls(r json) RETURNS json LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO regress_claim_call.effect (what) VALUES ('calls');
+	RETURN idem_call('claim_call', r ->> 0, 'regress_claim_call.calls', r);
+END $$;
+SELECT try($$SELECT idem_call('claim_call', 'self call', 'calls', '["self call"]')$$);
+-- caught by the function: it is told, and its own answer counts
+CREATE FUNCTION calls_caught(r json) RETURNS json LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO regress_claim_call.effect (what) VALUES ('calls_caught');
+	PERFORM idem_call('claim_call', r ->> 0, 'regress_claim_call.calls_caught', r);
+	RETURN '"not told"';
+EXCEPTION WHEN SQLSTATE 'ID409' THEN
+	RETURN '"told"';
+END $$;
+SELECT idem_call('claim_call', 'self caught', 'calls_caught', '["self caught"]'), idem_call('claim_call', 'self caught', 'calls_caught', '["self caught"]');
+CREATE FUNCTION responds(r json) RETURNS json LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO regress_claim_call.effect (what) VALUES ('responds');
+	PERFORM idem_respond('claim_call', r ->> 0, (r ->> 1)::json);
+	RETURN r ->> 2;
+END $$;
+SELECT try($$SELECT idem_call('claim_call', 'self same', 'responds', '["self same", "1", "1"]')$$);
+SELECT try($$SELECT idem_call('claim_call', 'self other', 'responds', '["self other", "1", "2"]')$$);
+SELECT try($$SELECT idem_call('claim_call', 'self null', 'responds', '["self null", "1", null]')$$);
+CREATE FUNCTION cancels(r json) RETURNS json LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO regress_claim_call.effect (what) VALUES ('cancels');
+	RETURN to_json(idem_cancel('claim_call', r ->> 0));
+END $$;
+SELECT try($$SELECT idem_call('claim_call', 'self cancel', 'cancels', '["self cancel"]')$$);
+CREATE FUNCTION forgets(r json) RETURNS json LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO regress_claim_call.effect (what) VALUES ('forgets');
+	RETURN to_json(idem_forget('claim_call', r ->> 0));
+END $$;
+SELECT try($$SELECT idem_call('claim_call', 'self forget', 'forgets', '["self forget"]')$$);
+CREATE FUNCTION forgets_and_claims(r json) RETURNS json LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO regress_claim_call.effect (what) VALUES ('forgets_and_claims');
+	PERFORM idem_forget('claim_call', r ->> 0), idem_claim('claim_call', r ->> 0);
+	RETURN '"anew"';
+END $$;
+SELECT try($$SELECT idem_call('claim_call', 'self anew', 'forgets_and_claims', '["self anew"]')$$);
+-- whatever they did: an effect is there exactly if its key is
+SELECT what FROM effect WHERE what <> 'calls' ORDER BY n;
+SELECT k, status, response FROM unnest('{self claim, self call, self caught, self same, self other, self null, self cancel, self forget, self anew}'::text[]) k, idem_lookup('claim_call', k);
+TRUNCATE effect;
+
+--
+-- Calls within calls, with keys of their own
+--
+CREATE FUNCTION descend(r json) RETURNS json LANGUAGE plpgsql AS $$
+DECLARE
+	depth int := (r ->> 0)::int;
+BEGIN
+	INSERT INTO regress_claim_call.effect (what, arg) VALUES ('descend', depth);
+	IF depth = 0 THEN RETURN '[]'; END IF;
+	RETURN jsonb_build_array(idem_call('claim_call', 'depth ' || depth - 1, 'regress_claim_call.descend', json_build_array(depth - 1)));
+END $$;
+SELECT idem_call('claim_call', 'depth 3', 'descend', '[3]'), idem_call('claim_call', 'depth 2', 'descend', '[2]'), idem_call('claim_call', 'depth 20', 'descend', '[20]');
+SELECT count(*), count(DISTINCT arg) FROM effect;
+TRUNCATE effect;
+-- the inner one fails: so does the outer, and both keys are free
+CREATE FUNCTION outer_raises(r json) RETURNS json LANGUAGE plpgsql AS $$BEGIN RETURN idem_call('claim_call', 'inner raises', 'regress_claim_call.raises', '["raise"]'); END$$;
+SELECT left(try($$SELECT idem_call('claim_call', 'outer raises', 'outer_raises', '1')$$), 5), (idem_lookup('claim_call', 'outer raises')).status, (idem_lookup('claim_call', 'inner raises')).status;
+
+--
+-- As the caller
+--
+CREATE FUNCTION effect_only(r json) RETURNS json LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO regress_claim_call.effect (what) VALUES ('effect_only');
+	RETURN json_build_array(current_user, session_user = current_user);
+END $$;
+GRANT EXECUTE ON FUNCTION try TO PUBLIC;
+SET ROLE regress_claim_call_user;
+SELECT idem_call('claim_call', 'as user', 'effect_only', '1'), current_user;
+SET ROLE regress_claim_call_poor;
+SELECT try($$SELECT idem_call('claim_call', 'as poor', 'effect_only', '1')$$), current_user;
+SELECT status IS NULL AS free FROM idem_lookup('claim_call', 'as poor');
+SELECT idem_call('claim_call', 'as poor', 'json_strip_nulls', '2');
+-- nor does the function get at idem's own table
+CREATE FUNCTION pg_temp.steals(r json) RETURNS json LANGUAGE sql AS $$SELECT json_agg(c) FROM idem.claim c$$;
+RESET ROLE;
+CREATE FUNCTION steals_later(r json) RETURNS json LANGUAGE plpgsql AS $$BEGIN RETURN (SELECT json_agg(c) FROM idem.claim c); END$$;
+SET ROLE regress_claim_call_poor;
+SELECT try($$SELECT idem_call('claim_call', 'steals', 'steals_later', '1')$$);
+RESET ROLE;
+SELECT what, by FROM effect ORDER BY n;
+SELECT seq, owner FROM idem.claim WHERE source = 'claim_call' AND seq LIKE 'as %' ORDER BY seq;
+-- may not execute it
+REVOKE EXECUTE ON FUNCTION jj FROM PUBLIC;
+SET ROLE regress_claim_call_user;
+SELECT try($$SELECT idem_call('claim_call', 'not granted', 'jj', '{}')$$);
+SELECT status IS NULL AS free FROM idem_lookup('claim_call', 'not granted');
+RESET ROLE;
+GRANT EXECUTE ON FUNCTION jj TO regress_claim_call_user;
+SET ROLE regress_claim_call_user;
+SELECT idem_call('claim_call', 'not granted', 'jj', '{}');
+RESET ROLE;
+-- a function of another's rights runs with those, the key is the caller's
+CREATE FUNCTION definer(r json) RETURNS json LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog AS $$SELECT to_json(current_user = r ->> 0)$$;
+SET ROLE regress_claim_call_poor;
+SELECT idem_call('claim_call', 'definer', 'definer', '["regress_claim_call_poor"]'), current_user;
+RESET ROLE;
+SELECT owner FROM idem.claim WHERE source = 'claim_call' AND seq = 'definer';
+-- settings of the function end with it
+CREATE FUNCTION sets(r json) RETURNS json LANGUAGE sql SET statement_timeout = '1h' AS $$SELECT to_json(current_setting('statement_timeout'))$$;
+SELECT idem_call('claim_call', 'sets', 'sets', '1'), current_setting('statement_timeout') = '1h' AS kept;
+
+--
+-- A strict one, and one that is in no schema of the path
+--
+CREATE FUNCTION is_strict(r json) RETURNS json LANGUAGE sql STRICT AS $$SELECT r$$;
+SET search_path = pg_catalog;
+SELECT public.idem_call('claim_call', 'strict', 'regress_claim_call.is_strict', ' null '), public.idem_call('claim_call', 'strict', 'regress_claim_call.is_strict', 'null');
+RESET search_path;
+
+DELETE FROM idem.claim WHERE source = 'claim_call';
+SET client_min_messages = warning;
+DROP SCHEMA regress_claim_call CASCADE;
+DROP ROLE regress_claim_call_user, regress_claim_call_poor;

@@ -1,0 +1,139 @@
+-- pins idem_insert: which key, what is filled in, what is found, what nothing is burned for
+\set SHOW_CONTEXT never
+\set QUIET on
+SET client_min_messages = warning;
+CREATE SCHEMA row_insert;
+SET search_path = row_insert, public;
+\a \t
+
+-- the first column of a statement's first row, or its error: code, message, detail, hint
+CREATE FUNCTION outcome(statement text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	answer text; code text; message text; detail text; hint text;
+BEGIN
+	EXECUTE statement INTO answer;
+	RETURN coalesce(answer, 'null');
+EXCEPTION WHEN OTHERS THEN
+	GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, message = MESSAGE_TEXT,
+		detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
+	RETURN format(E'%s: %s\n  %s\n  %s', code, message, detail, hint);
+END $$;
+
+CREATE TABLE account (id bigserial PRIMARY KEY, email text UNIQUE, name text DEFAULT 'anonymous', gone int,
+	n int GENERATED ALWAYS AS IDENTITY, twice int GENERATED ALWAYS AS (length(name) * 2) STORED, ref uuid UNIQUE);
+ALTER TABLE account DROP COLUMN gone;
+
+-- inserted with its defaults, its identity, its generated column; then found as it is
+SELECT * FROM idem_insert(ROW(NULL, 'a@x', NULL, NULL, NULL, NULL)::account);
+SELECT * FROM idem_insert(ROW(NULL, 'a@x', 'other', NULL, NULL, NULL)::account);
+SELECT inserted, (stored).id, (stored).name FROM idem_insert(jsonb_populate_record(NULL::account, '{"email":"b@x","name":"bob"}'));
+SELECT inserted, (stored).id, (stored).name FROM idem_insert(jsonb_populate_record(NULL::account, '{"email":"b@x"}'));
+-- nothing is burned for a row that is there already, and nothing written
+SELECT count(*) FROM generate_series(1, 100), LATERAL idem_insert(ROW(NULL, 'a@x', NULL, NULL, NULL, NULL)::account) WHERE inserted;
+BEGIN;
+SELECT inserted, pg_current_xact_id_if_assigned() IS NULL FROM idem_insert(ROW(NULL, 'b@x', NULL, NULL, NULL, NULL)::account);
+COMMIT;
+SELECT last_value FROM account_id_seq;
+SELECT * FROM idem_insert(ROW(NULL, 'c@x', NULL, NULL, NULL, NULL)::account);
+-- twice in one statement, and one's own row of before
+SELECT i.inserted, (i.stored).id, (i.stored).email FROM (VALUES ('d@x'), ('e@x'), ('d@x')) AS e (email),
+	LATERAL idem_insert(ROW(NULL, e.email, NULL, NULL, NULL, NULL)::account) AS i;
+-- after a rollback to a savepoint it is free again
+BEGIN;
+SAVEPOINT s;
+SELECT inserted FROM idem_insert(ROW(NULL, 'f@x', NULL, NULL, NULL, NULL)::account);
+ROLLBACK TO s;
+SELECT inserted FROM idem_insert(ROW(NULL, 'f@x', NULL, NULL, NULL, NULL)::account);
+ROLLBACK;
+
+-- which key: the primary key if given, else the only unique index that is given
+SELECT inserted, (stored).email FROM idem_insert(ROW(1, 'z@x', NULL, NULL, NULL, NULL)::account);
+SELECT outcome($$SELECT idem_insert(ROW(NULL, 'z@x', NULL, NULL, NULL, 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11')::account)$$);
+SELECT inserted, (stored).email FROM idem_insert(ROW(NULL, 'z@x', NULL, NULL, NULL, 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11')::account, 'account_ref_key');
+SELECT inserted, (stored).ref FROM idem_insert(ROW(NULL, 'z@x', NULL, NULL, NULL, 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a12')::account, 'account_email_key');
+SELECT inserted, (stored).email FROM idem_insert(ROW(1, 'y@x', NULL, NULL, NULL, NULL)::account, key => 'account');
+SELECT outcome($$SELECT idem_insert(ROW(NULL, NULL, 'x', NULL, NULL, NULL)::account)$$);
+SELECT outcome($$SELECT idem_insert(NULL::account)$$);
+SELECT outcome($$SELECT idem_insert(ROW(NULL, NULL, NULL, NULL, NULL, NULL)::account)$$);
+SELECT outcome($$SELECT idem_insert(ROW(NULL, NULL, 'x', NULL, NULL, NULL)::account, 'account_email_key')$$);
+-- a row that another unique index does not allow is the server's error
+SELECT outcome($$SELECT idem_insert(ROW(NULL, 'a@x', NULL, NULL, NULL, 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a13')::account, 'account_ref_key')$$);
+-- a value where the table makes its own
+SELECT outcome($$SELECT idem_insert(ROW(NULL, 'n@x', NULL, 5, NULL, NULL)::account)$$);
+SELECT outcome($$SELECT idem_insert(ROW(NULL, 'n@x', NULL, NULL, 5, NULL)::account)$$);
+-- keys that will not do
+CREATE TABLE other (id int PRIMARY KEY);
+CREATE INDEX account_name ON account (name);
+CREATE UNIQUE INDEX account_partial ON account (name) WHERE id < 0;
+SELECT outcome($$SELECT idem_insert(ROW(NULL, 'q@x', NULL, NULL, NULL, NULL)::account, 'other_pkey')$$);
+SELECT outcome($$SELECT idem_insert(ROW(NULL, 'q@x', NULL, NULL, NULL, NULL)::account, 'account_name')$$);
+SELECT outcome($$SELECT idem_insert(ROW(NULL, NULL, 'q', NULL, NULL, NULL)::account, 'account_partial')$$);
+SELECT outcome($$SELECT idem_insert(ROW(NULL, NULL, 'q', NULL, NULL, NULL)::account)$$);
+-- candidates that will not do
+CREATE VIEW seen AS SELECT * FROM other;
+CREATE MATERIALIZED VIEW made AS SELECT * FROM other;
+CREATE TYPE loose AS (id int);
+CREATE DOMAIN tame AS other CHECK ((VALUE).id > 0);
+SELECT outcome($$SELECT idem_insert(42)$$);
+SELECT outcome($$SELECT idem_insert(ROW(1))$$);
+SELECT outcome($$SELECT idem_insert(ROW(1)::loose)$$);
+SELECT outcome($$SELECT idem_insert(ROW(1)::tame)$$);
+SELECT outcome($$SELECT idem_insert(ROW(1)::seen)$$);
+SELECT outcome($$SELECT idem_insert(ROW(1)::made)$$);
+SELECT outcome($$SELECT idem_insert(NULL)$$);
+SELECT outcome($$SELECT inserted FROM idem_insert(ROW(1)::other, NULL)$$);
+
+-- several columns; nulls in the others; composites, arrays, toasted values
+CREATE TYPE pair AS (a int, b text);
+CREATE TABLE wide (a int, b text, p pair, xs text[], big text, CONSTRAINT wide_key PRIMARY KEY (b, a));
+SELECT inserted, (stored).p, (stored).xs, length((stored).big)
+FROM idem_insert(ROW(1, 'one', ROW(7, 'seven'), '{x,NULL}', repeat('0123456789', 20000))::wide);
+SELECT inserted, (stored).p, (stored).xs, length((stored).big), (stored).big = repeat('0123456789', 20000)
+FROM idem_insert(ROW(1, 'one', NULL, NULL, NULL)::wide);
+SELECT inserted FROM idem_insert(ROW(2, 'one', NULL, NULL, NULL)::wide);
+-- a candidate read from a table
+SELECT inserted, (stored).big IS NOT NULL FROM wide, LATERAL idem_insert(wide) ORDER BY 1, 2;
+-- with NULLS NOT DISTINCT a null in the key still is no key
+CREATE TABLE nulls (a int, b int, UNIQUE NULLS NOT DISTINCT (a, b));
+SELECT outcome($$SELECT idem_insert(ROW(1, NULL)::nulls)$$);
+
+-- triggers
+CREATE FUNCTION meddle() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	CASE TG_ARGV[0]
+		WHEN 'suppress' THEN RETURN NULL;
+		WHEN 'fill' THEN NEW.b := coalesce(NEW.b, 0) + 100;
+		WHEN 'key' THEN NEW.a := 1;
+		WHEN 'twin' THEN IF NEW.b <> 5 THEN PERFORM idem_insert(ROW(NEW.a, 5)::hooked); END IF;
+	END CASE;
+	RETURN NEW;
+END $$;
+CREATE TABLE hooked (a int PRIMARY KEY, b int);
+CREATE TRIGGER meddle BEFORE INSERT ON hooked FOR EACH ROW EXECUTE FUNCTION meddle('fill');
+SELECT * FROM idem_insert(ROW(1, 2)::hooked);
+SELECT * FROM idem_insert(ROW(1, 2)::hooked);
+CREATE OR REPLACE TRIGGER meddle BEFORE INSERT ON hooked FOR EACH ROW EXECUTE FUNCTION meddle('suppress');
+SELECT * FROM idem_insert(ROW(1, 2)::hooked);
+SELECT outcome($$SELECT idem_insert(ROW(2, 2)::hooked)$$);
+CREATE OR REPLACE TRIGGER meddle BEFORE INSERT ON hooked FOR EACH ROW EXECUTE FUNCTION meddle('key');
+SELECT outcome($$SELECT idem_insert(ROW(2, 2)::hooked)$$);
+-- the trigger inserts the very key through us
+CREATE OR REPLACE TRIGGER meddle BEFORE INSERT ON hooked FOR EACH ROW EXECUTE FUNCTION meddle('twin');
+SELECT * FROM idem_insert(ROW(3, 6)::hooked);
+-- rules do not go with ON CONFLICT
+CREATE RULE hooked_rule AS ON INSERT TO hooked DO INSTEAD NOTHING;
+SELECT outcome($$SELECT idem_insert(ROW(9, 9)::hooked)$$);
+
+-- the same at every level
+DO $$ BEGIN EXECUTE 'TRUNCATE other'; END $$;
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT inserted FROM idem_insert(ROW(1)::other);
+SELECT inserted FROM idem_insert(ROW(1)::other);
+COMMIT;
+BEGIN ISOLATION LEVEL SERIALIZABLE;
+SELECT inserted FROM idem_insert(ROW(1)::other);
+SELECT inserted FROM idem_insert(ROW(2)::other);
+COMMIT;
+TABLE other;
+
+DROP SCHEMA row_insert CASCADE;

@@ -1,0 +1,324 @@
+-- pins how a target and the values of its key are understood: types, casts, names, kinds of relations, refusals
+\set SHOW_CONTEXT never
+\set QUIET on
+SET client_min_messages = warning;
+CREATE SCHEMA row_key;
+SET search_path = row_key, public;
+\a \t
+
+-- the first column of a statement's first row, or its error: code, message, detail, hint
+CREATE FUNCTION outcome(statement text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	answer text; code text; message text; detail text; hint text;
+BEGIN
+	EXECUTE statement INTO answer;
+	RETURN coalesce(answer, 'null');
+EXCEPTION WHEN OTHERS THEN
+	GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, message = MESSAGE_TEXT,
+		detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
+	RETURN format(E'%s: %s\n  %s\n  %s', code, message, detail, hint);
+END $$;
+
+--
+-- Every common type: given as that type, as a literal without a type, as text,
+-- as the types listed; each must find the row and no other value may
+--
+CREATE TYPE mood AS ENUM ('sad', 'ok', 'happy');
+CREATE DOMAIN code AS text CHECK (VALUE ~ '^[a-z]+$');
+CREATE DOMAIN small AS int CHECK (VALUE < 1000);
+CREATE TYPE pair AS (a int, b text);
+CREATE TABLE kinds (kind text, literal text, other text, casts text[]);
+INSERT INTO kinds VALUES
+	('int2', '7', '8', '{smallint,integer,bigint,numeric,real,float8}'),
+	('int4', '7', '8', '{smallint,integer,bigint,numeric,real,float8,small}'),
+	('int8', '7', '8', '{smallint,integer,bigint,numeric,real,float8}'),
+	('numeric', '7.5', '7.6', '{numeric,real,float8,"numeric(5,1)"}'),
+	('numeric(6,2)', '7.5', '7.6', '{numeric,real,float8,"numeric(5,1)"}'),
+	('float8', '7.5', '7.25', '{numeric,real,float8}'),
+	('text', 'a b', 'ab', '{text,varchar,name}'),
+	('varchar(20)', 'a b', 'ab', '{text,varchar,varchar(3),name}'),
+	('char(5)', 'ab', 'b', '{text,varchar,char(9)}'),
+	('name', 'ab', 'b', '{text,varchar,name}'),
+	('"char"', 'a', 'b', '{text,"\"char\""}'),
+	('bool', 't', 'f', '{bool}'),
+	('uuid', 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a12', '{uuid}'),
+	('date', '2026-03-01', '2026-03-02', '{date,timestamp,timestamptz}'),
+	('timestamp', '2026-03-01 10:00:00.5', '2026-03-01 10:00', '{timestamp,timestamptz}'),
+	('timestamptz', '2026-03-01 10:00:00.5+02', '2026-03-01 10:00:00.5+01', '{timestamptz}'),
+	('time', '10:00', '10:01', '{time,interval}'),
+	('interval', '1 day', '1 hour', '{interval}'),
+	('mood', 'ok', 'sad', '{mood}'),
+	('code', 'abc', 'abd', '{text,varchar,code}'),
+	('small', '7', '8', '{smallint,integer,bigint,numeric,small}'),
+	('bytea', '\x00ff', '\x00', '{bytea}'),
+	('oid', '7', '8', '{oid,integer,bigint}'),
+	('regclass', 'pg_class', 'pg_proc', '{regclass}'),
+	('inet', '10.0.0.1', '10.0.0.2', '{inet}'),
+	('int4[]', '{1,2}', '{1}', '{int4[],bigint[]}'),
+	('text[]', '{a,b}', '{a}', '{text[],varchar[]}'),
+	('int4range', '[1,5)', '[1,6)', '{int4range}'),
+	('pair', '(1,a)', '(1,b)', '{pair}'),
+	('jsonb', '{"a":1}', '{"a":2}', '{jsonb}');
+
+SET timezone = 'UTC';
+CREATE PROCEDURE try_kind(k kinds) LANGUAGE plpgsql AS $$
+DECLARE
+	given text; finds bool; misses bool; qty int;
+BEGIN
+	EXECUTE format('CREATE TABLE one (id %s PRIMARY KEY, qty int)', k.kind);
+	EXECUTE format('INSERT INTO one VALUES (%L, 100), (%L, 1)', k.literal, k.other);
+	EXECUTE format('CREATE TABLE two (a int, id %s, qty int, UNIQUE (id, a))', k.kind);
+	EXECUTE format('INSERT INTO two VALUES (1, %L, 100), (2, %L, 1)', k.literal, k.literal);
+
+	FOREACH given IN ARRAY ARRAY[format('%L', k.literal), format('%L::text', k.literal)] ||
+		ARRAY(SELECT format('%L::%s', k.literal, c) FROM unnest(k.casts) c)
+	LOOP
+		EXECUTE format('SELECT idem_lock_row(''one'', %s), idem_deduct(''one'', ''qty'', 2, %1$s)', given)
+			INTO finds, misses;
+		IF NOT finds OR NOT misses THEN
+			RAISE WARNING '% given as %: not found', k.kind, given;
+		END IF;
+		EXECUTE format('SELECT idem_deduct(''two_id_a_key'', ''qty'', 2, %s, 1)', given) INTO finds;
+		IF NOT finds THEN
+			RAISE WARNING '% given as %: not found by two columns', k.kind, given;
+		END IF;
+	END LOOP;
+	EXECUTE format('SELECT idem_lock_row(''one'', VARIADIC ARRAY[%L::%s])', k.literal,
+				   CASE WHEN k.kind LIKE '%[]' THEN 'text' ELSE k.kind END) INTO finds;
+	IF NOT finds THEN
+		RAISE WARNING '% in an array: not found', k.kind;
+	END IF;
+
+	EXECUTE 'DELETE FROM one WHERE qty = 1';
+	EXECUTE format('SELECT idem_lock_row(''one'', %L)', k.other) INTO misses;
+	IF misses THEN
+		RAISE WARNING '%: % found', k.kind, k.other;
+	END IF;
+	EXECUTE 'SELECT o.qty + t.qty FROM one o, two t WHERE t.a = 1' INTO qty;
+	RAISE INFO '% %: %', k.kind, k.casts, 200 - qty = 4 * (2 + cardinality(k.casts));
+	DROP TABLE one, two;
+END $$;
+DO $$ DECLARE k kinds; BEGIN FOR k IN SELECT * FROM kinds LOOP CALL try_kind(k); END LOOP; END $$;
+
+-- a value that does not fit its column: the type's own error
+CREATE TABLE narrow (i int PRIMARY KEY, s smallint UNIQUE, v varchar(3) UNIQUE, n numeric(4,1) UNIQUE,
+	d date UNIQUE, u uuid UNIQUE, e mood UNIQUE, c code UNIQUE, ts timestamp(0) UNIQUE, nm name UNIQUE);
+INSERT INTO narrow VALUES (2, 2, 'abc', 1.1, '2026-03-01', NULL, 'ok', 'abc', '2026-03-01 10:00:01', repeat('x', 63));
+SELECT outcome($$SELECT idem_lock_row('narrow', 'two')$$);
+SELECT outcome($$SELECT idem_lock_row('narrow', 'two'::text)$$);
+SELECT outcome($$SELECT idem_lock_row('narrow', 3000000000)$$);
+SELECT outcome($$SELECT idem_lock_row('narrow_s_key', 70000)$$);
+SELECT outcome($$SELECT idem_lock_row('narrow_v_key', 'abcd')$$);
+SELECT outcome($$SELECT idem_lock_row('narrow_n_key', 1000)$$);
+SELECT outcome($$SELECT idem_lock_row('narrow_u_key', '42')$$);
+SELECT outcome($$SELECT idem_lock_row('narrow_e_key', 'glad')$$);
+SELECT outcome($$SELECT idem_lock_row('narrow_c_key', 'ABC')$$);
+SELECT outcome($$SELECT idem_lock_row('narrow_d_key', '2026-02-30')$$);
+-- a value that would silently be another one
+SELECT outcome($$SELECT idem_lock_row('narrow', 1.5)$$);
+SELECT outcome($$SELECT idem_lock_row('narrow', 1.5::float8)$$);
+SELECT outcome($$SELECT idem_lock_row('narrow', 2.0)$$);
+SELECT outcome($$SELECT idem_lock_row('narrow_v_key', 'abc   ')$$);
+SELECT outcome($$SELECT idem_lock_row('narrow_n_key', 1.06)$$);
+SELECT outcome($$SELECT idem_lock_row('narrow_d_key', timestamp '2026-03-01 13:00')$$);
+SELECT outcome($$SELECT idem_lock_row('narrow_ts_key', timestamp '2026-03-01 10:00:00.6')$$);
+SELECT outcome($$SELECT idem_lock_row('narrow_nm_key', repeat('x', 64))$$);
+-- a type that does not cast
+SELECT outcome($$SELECT idem_lock_row('narrow', true)$$);
+SELECT outcome($$SELECT idem_lock_row('narrow_u_key', 42)$$);
+SELECT outcome($$SELECT idem_lock_row('narrow_d_key', 20260301)$$);
+
+--
+-- Number of values, nulls
+--
+CREATE TABLE line (shop int, bill int, pos int, qty int, PRIMARY KEY (shop, bill, pos) INCLUDE (qty));
+INSERT INTO line VALUES (1, 2, 3, 10);
+SELECT outcome($$SELECT idem_lock_row('line', 1, 2, 3)$$);
+SELECT outcome($$SELECT idem_lock_row('line', 3, 2, 1)$$);
+SELECT outcome($$SELECT idem_lock_row('line', VARIADIC ARRAY[1, 2, 3])$$);
+SELECT outcome($$SELECT idem_lock_row('line', VARIADIC ARRAY['1', '2', '3'])$$);
+SELECT outcome($$SELECT idem_lock_row('line', VARIADIC ARRAY[[1, 2, 3]])$$);
+SELECT outcome($$SELECT idem_lock_row('line', 1, 2)$$);
+SELECT outcome($$SELECT idem_lock_row('line', 1, 2, 3, 10)$$);
+SELECT outcome($$SELECT idem_lock_row('line', VARIADIC '{}'::int[])$$);
+SELECT outcome($$SELECT idem_lock_row('line', VARIADIC NULL::int[])$$);
+SELECT outcome($$SELECT idem_lock_row('line', 1, NULL, 3)$$);
+SELECT outcome($$SELECT idem_deduct('line', 'qty', 1, 1, 2, NULL::int)$$);
+SELECT outcome($$SELECT idem_lock_row(NULL, 1)$$);
+SELECT outcome($$SELECT idem_deduct('line', NULL, 1, 1, 2, 3)$$);
+SELECT outcome($$SELECT idem_deduct('line', 'qty', NULL, 1, 2, 3)$$);
+
+--
+-- What is no key
+--
+CREATE TABLE no_key (id int NOT NULL, qty int);
+CREATE UNIQUE INDEX no_key_partial ON no_key (id) WHERE qty > 0;
+CREATE UNIQUE INDEX no_key_expression ON no_key ((id + 0));
+CREATE INDEX no_key_plain ON no_key (id);
+CREATE INDEX no_key_hash ON no_key USING hash (id);
+ALTER TABLE no_key ADD CONSTRAINT no_key_deferrable UNIQUE (id) DEFERRABLE;
+CREATE TABLE deferred (id int PRIMARY KEY DEFERRABLE INITIALLY DEFERRED);
+SELECT outcome($$SELECT idem_lock_row('no_key', 1)$$);
+SELECT outcome($$SELECT idem_deduct('no_key', 'qty', 1, 1)$$);
+SELECT outcome($$SELECT idem_lock_row('no_key_partial', 1)$$);
+SELECT outcome($$SELECT idem_lock_row('no_key_expression', 1)$$);
+SELECT outcome($$SELECT idem_lock_row('no_key_plain', 1)$$);
+SELECT outcome($$SELECT idem_lock_row('no_key_hash', 1)$$);
+SELECT outcome($$SELECT idem_lock_row('no_key_deferrable', 1)$$);
+SELECT outcome($$SELECT idem_lock_row('deferred', 1)$$);
+-- an index that failed to build, and one that is not on every partition
+CREATE TABLE twice (id int);
+INSERT INTO twice VALUES (1), (1);
+CREATE UNIQUE INDEX CONCURRENTLY twice_id ON twice (id);
+SELECT outcome($$SELECT idem_lock_row('twice_id', 1)$$);
+DELETE FROM twice WHERE ctid = '(0,1)';
+REINDEX INDEX twice_id;
+SELECT outcome($$SELECT idem_lock_row('twice_id', 1)$$);
+CREATE TABLE parted (id int, day date, qty int) PARTITION BY RANGE (id);
+CREATE TABLE parted_1 PARTITION OF parted FOR VALUES FROM (0) TO (10);
+CREATE TABLE parted_2 PARTITION OF parted FOR VALUES FROM (10) TO (20);
+CREATE UNIQUE INDEX parted_id ON ONLY parted (id);
+SELECT outcome($$SELECT idem_lock_row('parted_id', 1)$$);
+CREATE UNIQUE INDEX parted_1_id ON parted_1 (id);
+CREATE UNIQUE INDEX parted_2_id ON parted_2 (id);
+ALTER INDEX parted_id ATTACH PARTITION parted_1_id;
+ALTER INDEX parted_id ATTACH PARTITION parted_2_id;
+INSERT INTO parted VALUES (1, '2026-01-01', 10), (11, '2026-01-01', 10);
+SELECT outcome($$SELECT idem_lock_row('parted_id', 1)$$);
+
+--
+-- Kinds of relations
+--
+-- partitioned: by the parent, by a partition
+SELECT outcome($$SELECT idem_deduct('parted_id', 'qty', 4, 11)$$);
+SELECT outcome($$SELECT idem_deduct('parted_2_id', 'qty', 4, 11)$$);
+SELECT outcome($$SELECT idem_deduct('parted_id', 'qty', 4, 11)$$);
+SELECT outcome($$SELECT idem_deduct('parted_id', 'qty', 4, 5)$$);
+SELECT outcome($$SELECT inserted || ' ' || stored::text FROM idem_insert(ROW(12, NULL, 1)::parted)$$);
+SELECT outcome($$SELECT inserted || ' ' || stored::text FROM idem_insert(ROW(12, NULL, 2)::parted)$$);
+-- inherited: a key says nothing about the rows of a child
+CREATE TABLE parent (id int PRIMARY KEY, qty int);
+CREATE TABLE child () INHERITS (parent);
+ALTER TABLE child ADD PRIMARY KEY (id);
+INSERT INTO parent VALUES (1, 10);
+INSERT INTO child VALUES (1, 10), (2, 10);
+SELECT outcome($$SELECT idem_deduct('parent', 'qty', 4, 1)$$);
+SELECT outcome($$SELECT idem_lock_row('parent', 2)$$);
+SELECT outcome($$SELECT idem_deduct('child', 'qty', 1, 2)$$);
+SELECT tableoid::regclass, * FROM parent ORDER BY 1, 2;
+-- temporary, unlogged
+CREATE TEMP TABLE temporary (id int PRIMARY KEY, qty int);
+INSERT INTO temporary VALUES (1, 10);
+SELECT outcome($$SELECT idem_deduct('temporary', 'qty', 4, 1)$$);
+CREATE UNLOGGED TABLE unlogged (id int PRIMARY KEY, qty int);
+INSERT INTO unlogged VALUES (1, 10);
+SELECT outcome($$SELECT idem_deduct('unlogged', 'qty', 4, 1)$$);
+-- a system catalog: privilege decides
+SELECT outcome($$SELECT idem_lock_row('pg_namespace', 'row_key'::regnamespace)$$);
+SELECT outcome($$SELECT idem_lock_row('pg_class_relname_nsp_index', 'parent', 'row_key'::regnamespace)$$);
+CREATE ROLE regress_row_key;
+GRANT USAGE ON SCHEMA row_key TO regress_row_key;
+SET ROLE regress_row_key;
+SELECT outcome($$SELECT idem_lock_row('pg_catalog.pg_authid', 10)$$);
+RESET ROLE;
+-- not tables
+CREATE VIEW a_view AS SELECT * FROM parent;
+CREATE MATERIALIZED VIEW a_matview AS SELECT * FROM parent;
+CREATE UNIQUE INDEX a_matview_id ON a_matview (id, qty);
+CREATE SEQUENCE a_sequence;
+CREATE TYPE a_type AS (id int);
+CREATE FOREIGN DATA WRAPPER regress_row_key_fdw;
+CREATE SERVER regress_row_key_server FOREIGN DATA WRAPPER regress_row_key_fdw;
+CREATE FOREIGN TABLE a_foreign (id int) SERVER regress_row_key_server;
+SELECT outcome($$SELECT idem_lock_row('a_view', 1)$$);
+SELECT outcome($$SELECT idem_deduct('a_view', 'qty', 1, 1)$$);
+SELECT outcome($$SELECT idem_lock_row('a_matview', 1)$$);
+SELECT outcome($$SELECT idem_lock_row('a_matview_id', 1, 10)$$);
+SELECT outcome($$SELECT idem_lock_row('a_sequence', 1)$$);
+SELECT outcome($$SELECT idem_lock_row('a_type', 1)$$);
+SELECT outcome($$SELECT idem_lock_row('a_foreign', 1)$$);
+SELECT outcome($$SELECT idem_lock_row(4294967295::oid::regclass, 1)$$);
+DROP FOREIGN DATA WRAPPER regress_row_key_fdw CASCADE;
+
+--
+-- Names: capitals, spaces, quotes, Unicode, 63 bytes, words of SQL; another schema; no schema in the path
+--
+CREATE SCHEMA "row key ""2""; --";
+DO $$
+DECLARE
+	n text; t text; ok bool;
+BEGIN
+	FOREACH n IN ARRAY ARRAY['MixedCase', 'with space', 'quo"te', 'sem;i', E'new\nline', 'naïve', '数量',
+		repeat('x', 63), 'select', 'table', 't', '$1', '--', '/*', '''']
+	LOOP
+		t := format('%I.%I', 'row key "2"; --', n);
+		EXECUTE format('CREATE TABLE %s (%I int, %I int, %I text, PRIMARY KEY (%2$I), UNIQUE (%4$I))', t, n,
+					   left(n, 60) || '_q', left(n, 60) || '_n');
+		EXECUTE format('INSERT INTO %s VALUES (1, 10, %L)', t, n);
+		ok := idem_deduct(t::regclass, (left(n, 60) || '_q')::name, 4, 1) AND idem_lock_row(t::regclass, 1);
+		IF NOT ok THEN
+			RAISE WARNING '% not found', n;
+		END IF;
+		EXECUTE format('SELECT inserted FROM idem_insert(ROW(2, 10, %L)::%s)', n || n, t) INTO ok;
+		IF NOT ok THEN
+			RAISE WARNING '% not inserted', n;
+		END IF;
+		EXECUTE format('SELECT inserted FROM idem_insert(ROW(NULL, 10, %L)::%s)', n, t) INTO ok;
+		IF ok THEN
+			RAISE WARNING '% inserted again', n;
+		END IF;
+	END LOOP;
+END $$;
+DROP SCHEMA "row key ""2""; --" CASCADE;
+SET search_path = '';
+SELECT public.idem_lock_row('row_key.parent', 1), public.idem_deduct('row_key.parent', 'qty', 1, 1);
+SET search_path = row_key, public;
+
+-- columns
+SELECT outcome($$SELECT idem_deduct('parent', 'quantity', 1, 1)$$);
+SELECT outcome($$SELECT idem_deduct('parent', 'QTY', 1, 1)$$);
+SELECT outcome($$SELECT idem_deduct('parent', '', 1, 1)$$);
+SELECT outcome($$SELECT idem_deduct('parent', 'xmin', 1, 1)$$);
+SELECT outcome($$SELECT idem_deduct('narrow', 'v', 1, 2)$$);
+SELECT outcome($$SELECT idem_deduct('narrow', 'd', 1, 2)$$);
+
+--
+-- The index's own comparison: another collation, another operator class
+--
+CREATE COLLATION nocase (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+CREATE TABLE words (word text, qty int);
+CREATE UNIQUE INDEX words_nocase ON words (word COLLATE nocase);
+CREATE TABLE patterns (word text, qty int);
+CREATE UNIQUE INDEX patterns_pattern ON patterns (word text_pattern_ops);
+INSERT INTO words VALUES ('Apple', 10);
+INSERT INTO patterns VALUES ('Apple', 10);
+SELECT outcome($$SELECT idem_deduct('words_nocase', 'qty', 4, 'aPPLE')$$);
+SELECT outcome($$SELECT inserted FROM idem_insert(ROW('APPLE', 1)::words)$$);
+SELECT outcome($$SELECT idem_deduct('patterns_pattern', 'qty', 4, 'Apple')$$);
+SELECT outcome($$SELECT idem_lock_row('patterns_pattern', 'apple')$$);
+SELECT outcome($$SELECT inserted FROM idem_insert(ROW('Apple', 1)::patterns)$$);
+
+-- a type of one's own, and a cast to it that comes, is closed to some, and goes
+CREATE SCHEMA row_key_types;
+CREATE TYPE row_key_types.weekday AS ENUM ('mo', 'tu');
+CREATE TABLE shifts (day row_key_types.weekday PRIMARY KEY, qty int);
+INSERT INTO shifts VALUES ('mo', 10);
+SELECT outcome($$SELECT idem_deduct('shifts', 'qty', 4, 'mo')$$);
+SELECT outcome($$SELECT idem_deduct('shifts', 'qty', 4, 'tu')$$);
+CREATE FUNCTION row_key_types.weekday_of(int) RETURNS row_key_types.weekday LANGUAGE sql IMMUTABLE
+	AS $$SELECT CASE $1 WHEN 1 THEN 'mo' ELSE 'tu' END::row_key_types.weekday$$;
+SELECT outcome($$SELECT idem_lock_row('shifts', 1)$$);
+CREATE CAST (int AS row_key_types.weekday) WITH FUNCTION row_key_types.weekday_of(int) AS ASSIGNMENT;
+SELECT outcome($$SELECT idem_lock_row('shifts', 1)$$);
+REVOKE EXECUTE ON FUNCTION row_key_types.weekday_of(int) FROM PUBLIC;
+GRANT USAGE ON SCHEMA row_key_types TO regress_row_key;
+GRANT SELECT, UPDATE ON shifts TO regress_row_key;
+SET ROLE regress_row_key;
+SELECT outcome($$SELECT idem_lock_row('shifts', 'mo')$$);
+SELECT outcome($$SELECT idem_lock_row('shifts', 1)$$);
+RESET ROLE;
+DROP CAST (int AS row_key_types.weekday);
+SELECT outcome($$SELECT idem_lock_row('shifts', 1)$$);
+
+DROP SCHEMA row_key, row_key_types CASCADE;
+DROP ROLE regress_row_key;
