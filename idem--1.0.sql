@@ -29,6 +29,9 @@ CREATE TABLE idem.claim (
 	CONSTRAINT claim_pkey PRIMARY KEY (source, seq)
 ) USING heap WITH (fillfactor = 80);
 
+-- a long key stays in its row, where the index and the purge read it
+ALTER TABLE idem.claim ALTER COLUMN source SET STORAGE MAIN, ALTER COLUMN seq SET STORAGE MAIN;
+
 COMMENT ON TABLE idem.claim IS 'claims and attempts, one row for each key';
 COMMENT ON COLUMN idem.claim.owner IS 'role that the key belongs to';
 COMMENT ON COLUMN idem.claim.status IS 'd done, r running, o open, f failed, c cancelled';

@@ -37,7 +37,8 @@ SELECT attrelid::regclass, attname, attacl FROM pg_attribute WHERE attrelid IN (
 -- every relation in the schema is a member, an index or toast of one; its rows are dumped; it is a plain heap table of the extension's owner without policy, trigger, rule
 SELECT c.oid::regclass AS stranger FROM pg_class c WHERE relnamespace = 'idem'::regnamespace AND relkind NOT IN ('i') AND NOT EXISTS (SELECT FROM member WHERE objid = c.oid);
 SELECT c.oid::regclass AS not_dumped FROM pg_class c JOIN member m ON m.objid = c.oid WHERE relkind IN ('r', 'S') AND c.oid <> ALL (SELECT unnest(extconfig) FROM pg_extension WHERE extname = 'idem');
-SELECT c.oid::regclass AS odd FROM pg_class c LEFT JOIN pg_am a ON a.oid = relam WHERE relnamespace = 'idem'::regnamespace AND relkind = 'r' AND (amname <> 'heap' OR relrowsecurity OR relhastriggers OR relhasrules OR relpersistence <> 'p' OR relispartition OR relhassubclass);
+SELECT c.oid::regclass AS odd FROM pg_class c LEFT JOIN pg_am a ON a.oid = relam WHERE relnamespace = 'idem'::regnamespace AND relkind = 'r' AND (amname <> 'heap' OR relrowsecurity OR relpersistence <> 'p' OR relispartition
+	OR EXISTS (SELECT FROM pg_trigger WHERE tgrelid = c.oid) OR EXISTS (SELECT FROM pg_rewrite WHERE ev_class = c.oid) OR EXISTS (SELECT FROM pg_inherits WHERE c.oid IN (inhrelid, inhparent)));
 
 --
 -- Another role's tables: nothing

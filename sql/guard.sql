@@ -360,6 +360,12 @@ ALTER TABLE idem.claim ALTER COLUMN source TYPE varchar(300);
 SELECT regress_guard.work('c9'), regress_guard.intact();
 ROLLBACK;
 SELECT regress_guard.work('c9'), regress_guard.intact();
+-- NOT NULL where ours has none: the server's word, not ours
+BEGIN;
+DELETE FROM idem.claim;
+ALTER TABLE idem.claim ALTER COLUMN request SET NOT NULL;
+SELECT idem_claim('guard', 'c with', '{}'), regress_guard.state($$SELECT idem_claim('guard', 'c without')$$), regress_guard.state($$SELECT * FROM idem_claim_batch('guard', '{c without}')$$);
+ROLLBACK;
 -- a foreign key to it, which puts triggers on it
 BEGIN;
 CREATE TABLE regress_guard.ref (s text COLLATE "C", k text COLLATE "C", FOREIGN KEY (s, k) REFERENCES idem.claim);
@@ -441,7 +447,10 @@ SET idem.force_sql = off;
 SELECT regress_guard.work('z'), regress_guard.route(), regress_guard.intact();
 SELECT bool_and(NOT idem_claim('guard', seq)) AS all_taken, count(*) > 100 AS many FROM idem.claim WHERE source = 'guard' AND status NOT IN ('o', 'r');
 SELECT attname, format_type(atttypid, atttypmod), attnotnull, atthasdef FROM pg_attribute WHERE attrelid = 'idem.claim'::regclass AND attnum > 0 ORDER BY attnum;
-SELECT relkind, relpersistence, relhasrules, relhastriggers, relrowsecurity, relforcerowsecurity, relhassubclass, reloptions FROM pg_class WHERE oid = 'idem.claim'::regclass;
+SELECT relkind, relpersistence, relrowsecurity, relforcerowsecurity, reloptions, relacl IS NOT DISTINCT FROM acldefault('r', relowner) AS privileges FROM pg_class WHERE oid = 'idem.claim'::regclass;
+SELECT (SELECT count(*) FROM pg_trigger WHERE tgrelid = c.oid) AS triggers, (SELECT count(*) FROM pg_rewrite WHERE ev_class = c.oid) AS rules, (SELECT count(*) FROM pg_policy WHERE polrelid = c.oid) AS policies,
+	   (SELECT count(*) FROM pg_inherits WHERE c.oid IN (inhrelid, inhparent)) AS relatives, (SELECT count(*) FROM pg_constraint WHERE conrelid = c.oid AND contype NOT IN ('p', 'n')) AS constraints
+FROM pg_class c WHERE oid = 'idem.claim'::regclass;
 SELECT indexrelid::regclass, indisclustered, indisvalid FROM pg_index WHERE indrelid = 'idem.claim'::regclass;
 SELECT count(*) AS dumped FROM pg_extension WHERE extname = 'idem' AND 'idem.claim'::regclass = ANY (extconfig);
 

@@ -17,6 +17,11 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+/* Well inside of what a timestamp can be from now, before and after. */
+#define MAX_INTERVAL_YEARS	1000
+
+static char *interval_text(const Interval *value);
+
 
 /* Refuses a null. */
 void
@@ -73,26 +78,34 @@ idem_arg_bool(FunctionCallInfo fcinfo, int argno, const char *name)
 }
 
 /*
- * The interval given: not null, and longer than nothing when counted from
- * now, which decides for intervals of months and days what they amount to.
+ * The interval given: not null, longer than nothing when counted from now,
+ * which decides for intervals of months and days what they amount to, and short
+ * enough to be counted from now in both directions.
  */
 Interval *
 idem_arg_interval(FunctionCallInfo fcinfo, int argno, const char *name)
 {
 	Interval   *value;
 	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz then;
 
 	idem_arg_not_null(fcinfo, argno, name);
 	value = PG_GETARG_INTERVAL_P(argno);
-	then = idem_time_after(now, value);
-	if (then <= now || TIMESTAMP_NOT_FINITE(then))
+	if (value->month > MAX_INTERVAL_YEARS * MONTHS_PER_YEAR ||
+		value->day > MAX_INTERVAL_YEARS * DAYS_PER_YEAR ||
+		value->time > MAX_INTERVAL_YEARS * DAYS_PER_YEAR * USECS_PER_DAY)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"%s\" is too long an interval", name),
+				 errdetail("\"%s\" is %s; the limit is %d years.", name,
+						   interval_text(value), MAX_INTERVAL_YEARS),
+				 errhint("Pass an interval such as '30 seconds'.")));
+	if (value->month < -MAX_INTERVAL_YEARS * MONTHS_PER_YEAR ||
+		value->day < -MAX_INTERVAL_YEARS * DAYS_PER_YEAR ||
+		idem_time_after(now, value) <= now)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("argument \"%s\" must be a positive interval", name),
-				 errdetail("\"%s\" is %s.", name,
-						   DatumGetCString(DirectFunctionCall1(interval_out,
-															   IntervalPGetDatum(value)))),
+				 errdetail("\"%s\" is %s.", name, interval_text(value)),
 				 errhint("Pass an interval such as '30 seconds'.")));
 	return value;
 }
@@ -104,4 +117,12 @@ idem_time_after(TimestampTz time, const Interval *interval)
 	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
 												   TimestampTzGetDatum(time),
 												   IntervalPGetDatum(interval)));
+}
+
+/* An interval for a message. */
+static char *
+interval_text(const Interval *value)
+{
+	return DatumGetCString(DirectFunctionCall1(interval_out,
+											   IntervalPGetDatum(value)));
 }

@@ -338,6 +338,11 @@ stale_error(const Datum *key, const IdemRow *row, int64 fence)
 			 current == fence ?
 			 errmsg("attempt is over") :
 			 errmsg("attempt is no longer the current one"),
+			 current == fence ?
+			 errdetail("Key %s is %s; the attempt with fence %lld has ended.",
+					   idem_store_key(&idem_claim_table, key),
+					   idem_claim_status_name(idem_claim_status(row)),
+					   (long long) fence) :
 			 errdetail("Key %s is %s, with fence %lld; fence %lld was given.",
 					   idem_store_key(&idem_claim_table, key),
 					   idem_claim_status_name(idem_claim_status(row)),

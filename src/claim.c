@@ -47,6 +47,7 @@
 #include "utils/regproc.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
+#include "utils/tuplestore.h"
 
 /* One of the keys of a batch. */
 typedef struct BatchKey
@@ -59,6 +60,8 @@ typedef struct BatchKey
 static bool take_key(IdemStore *store, const Datum *key, Datum request,
 					 IdemClaimStatus status, IdemRow *row);
 static bool settled(const Datum *key, const IdemRow *row, Datum request);
+static void in_progress_error(const Datum *key, const IdemRow *row,
+							  const char *hint);
 static void record_answer(IdemStore *store, const Datum *key, Datum response);
 static bool call_function(Oid function, bool as_jsonb, bool from_jsonb,
 						  Datum request, Datum *response);
@@ -201,16 +204,9 @@ idem_respond(PG_FUNCTION_ARGS)
 							   idem_store_key(&idem_claim_table, key)),
 					 errhint("Call idem_claim first, in the transaction that does the work.")));
 		if (status == CLAIM_RUNNING || status == CLAIM_EXPIRED)
-			ereport(ERROR,
-					(errcode(ERRCODE_IDEM_IN_PROGRESS),
-					 errmsg("claim is in progress elsewhere"),
-					 errdetail("Key %s is %s, with fence %lld.",
-							   idem_store_key(&idem_claim_table, key),
-							   idem_claim_status_name(status),
-							   (long long) DatumGetInt64(row.values[CLAIM_FENCE])),
-					 row.nulls[CLAIM_LEASE_UNTIL] ?
-					 errhint("The answer is what the function that idem_call runs returns.") :
-					 errhint("Only the holder of the attempt can complete it.")));
+			in_progress_error(key, &row, row.nulls[CLAIM_LEASE_UNTIL] ?
+							  "The answer is what the function that idem_call runs returns." :
+							  "Only the holder of the attempt can complete it.");
 
 		if (status == CLAIM_DONE && !row.nulls[CLAIM_RESPONSE] &&
 			idem_same_bytes(row.values[CLAIM_RESPONSE], response))
@@ -328,7 +324,7 @@ idem_call(PG_FUNCTION_ARGS)
 	Datum		key[CLAIM_KEYS];
 	Oid			function;
 	Datum		request;
-	Datum		jsonb;
+	Datum		normalised;
 	Datum		response = (Datum) 0;
 	bool		as_jsonb;
 	bool		from_jsonb;
@@ -342,15 +338,18 @@ idem_call(PG_FUNCTION_ARGS)
 	function = PG_GETARG_OID(2);
 	request = PG_GETARG_DATUM(3);
 	check_function(function, &as_jsonb, &from_jsonb);
-	jsonb = DirectFunctionCall1(jsonb_in,
-								CStringGetDatum(TextDatumGetCString(request)));
+	normalised = DirectFunctionCall1(jsonb_in,
+									 CStringGetDatum(TextDatumGetCString(request)));
 
 	idem_store_open(&store, &idem_claim_table, IDEM_WRITE, true);
-	if (take_key(&store, key, idem_request_digest(DatumGetJsonbP(jsonb)),
+	if (take_key(&store, key, idem_request_digest(DatumGetJsonbP(normalised)),
 				 CLAIM_RUNNING, &row))
 	{
+		/* the function may do to our table what calls for the other route */
+		idem_store_close(&store);
 		answered = call_function(function, as_jsonb, from_jsonb,
-								 as_jsonb ? jsonb : request, &response);
+								 as_jsonb ? normalised : request, &response);
+		idem_store_open(&store, &idem_claim_table, IDEM_WRITE, true);
 		record_answer(&store, key, answered ? response : (Datum) 0);
 	}
 	else
@@ -423,13 +422,7 @@ idem_cancel(PG_FUNCTION_ARGS)
 		idem_check_owner(&idem_claim_table, key, row.values[CLAIM_OWNER]);
 		status = idem_claim_status(&row);
 		if (status == CLAIM_RUNNING)
-			ereport(ERROR,
-					(errcode(ERRCODE_IDEM_IN_PROGRESS),
-					 errmsg("claim is in progress elsewhere"),
-					 errdetail("Key %s is running, with fence %lld.",
-							   idem_store_key(&idem_claim_table, key),
-							   (long long) DatumGetInt64(row.values[CLAIM_FENCE])),
-					 errhint("Try again when its lease has run out.")));
+			in_progress_error(key, &row, NULL);
 
 		decided = true;
 		if (status == CLAIM_OPEN || status == CLAIM_EXPIRED)
@@ -462,22 +455,23 @@ idem_forget(PG_FUNCTION_ARGS)
 
 	idem_claim_key(fcinfo, values);
 	idem_store_open(&store, &idem_claim_table, IDEM_WRITE, true);
-	values[CLAIM_KEYS] = TimestampTzGetDatum(GetCurrentTimestamp());
-	forgotten = idem_plan_execute(IDEM_PLAN_CLAIM_FORGET,
-								  store.heap->rd_rel->relowner, false, values,
-								  NULL, NULL, NULL, 0) > 0;
-	if (!forgotten)
+	do
 	{
+		values[CLAIM_KEYS] = TimestampTzGetDatum(GetCurrentTimestamp());
+		forgotten = idem_plan_execute(IDEM_PLAN_CLAIM_FORGET,
+									  store.heap->rd_rel->relowner, false,
+									  values, NULL, NULL, NULL, 0) > 0;
+		if (forgotten)
+			break;
 		idem_store_read(&store, values, &row);
-		if (row.presence == IDEM_PRESENT && idem_claim_status(&row) == CLAIM_RUNNING)
-			ereport(ERROR,
-					(errcode(ERRCODE_IDEM_IN_PROGRESS),
-					 errmsg("claim is in progress elsewhere"),
-					 errdetail("Key %s is running, with fence %lld.",
-							   idem_store_key(&idem_claim_table, values),
-							   (long long) DatumGetInt64(row.values[CLAIM_FENCE])),
-					 errhint("Try again when its lease has run out.")));
-	}
+		if (row.presence == IDEM_ABSENT)
+			break;
+		if (idem_claim_status(&row) == CLAIM_RUNNING)
+			in_progress_error(values, &row, NULL);
+
+		/* it has expired, or was made, since the clock was read */
+		idem_store_refused(&store, values);
+	} while (true);
 	idem_store_close(&store);
 
 	PG_RETURN_BOOL(forgotten);
@@ -579,7 +573,17 @@ take_key(IdemStore *store, const Datum *key, Datum request,
 		Datum		kept;
 		Datum		owner;
 
-		idem_store_reserve(store, key, 1);
+		/*
+		 * Whoever finds others at this very key most likely has a duplicate,
+		 * which is a read and stands in no line.
+		 */
+		if (!idem_store_try_reserve(store, key))
+		{
+			idem_store_read(store, key, row);
+			if (row->presence == IDEM_PRESENT && settled(key, row, request))
+				return false;
+			idem_store_reserve(store, key, 1);
+		}
 		idem_store_find(store, key, row);
 		if (row->presence == IDEM_ABSENT)
 		{
@@ -636,17 +640,30 @@ settled(const Datum *key, const IdemRow *row, Datum request)
 	/* no lease: idem_call is at work further up in our own transaction */
 	if ((status == CLAIM_RUNNING || status == CLAIM_EXPIRED) &&
 		!row->nulls[CLAIM_LEASE_UNTIL])
-		ereport(ERROR,
-				(errcode(ERRCODE_IDEM_IN_PROGRESS),
-				 errmsg("claim is in progress elsewhere"),
-				 errdetail("Key %s is %s, with fence %lld.",
-						   idem_store_key(&idem_claim_table, key),
-						   idem_claim_status_name(status),
-						   (long long) DatumGetInt64(row->values[CLAIM_FENCE])),
-				 status == CLAIM_RUNNING ?
-				 errhint("Try again when its lease has run out.") :
-				 errhint("Find out what became of it, then take it over with idem_begin or cancel it.")));
+		in_progress_error(key, row, NULL);
 	return true;
+}
+
+/* An attempt has the key; hint is the next step, if not that of its status. */
+static void
+in_progress_error(const Datum *key, const IdemRow *row, const char *hint)
+{
+	IdemClaimStatus status = idem_claim_status(row);
+
+	if (hint == NULL)
+		hint = status == CLAIM_EXPIRED ?
+			"Find out what became of it, then take it over with idem_begin or cancel it." :
+			row->nulls[CLAIM_LEASE_UNTIL] ?
+			"The function that idem_call runs in this transaction must end first." :
+			"Try again when its lease has run out.";
+	ereport(ERROR,
+			(errcode(ERRCODE_IDEM_IN_PROGRESS),
+			 errmsg("claim is in progress elsewhere"),
+			 errdetail("Key %s is %s, with fence %lld.",
+					   idem_store_key(&idem_claim_table, key),
+					   idem_claim_status_name(status),
+					   (long long) DatumGetInt64(row->values[CLAIM_FENCE])),
+			 errhint("%s", hint)));
 }
 
 /* Ends what idem_call began: the key is done, with its answer if there is one. */
@@ -805,9 +822,9 @@ claim_free_run(IdemStore *store, Datum source, BatchKey *keys, int n)
 	Datum		reserve[IDEM_RESERVE_MAX * CLAIM_KEYS];
 	Datum	   *values[IDEM_RESERVE_MAX];
 	bool	   *nulls[IDEM_RESERVE_MAX];
-	bool		inserted[IDEM_RESERVE_MAX];
 	int			absent[IDEM_RESERVE_MAX];
 	int			nabsent = 0;
+	int			ninserted = 0;
 	int			run;
 
 	n = Min(n, IDEM_RESERVE_MAX);
@@ -836,17 +853,14 @@ claim_free_run(IdemStore *store, Datum source, BatchKey *keys, int n)
 			break;
 	}
 	if (nabsent > 0)
-		idem_store_insert_many(store, values, nulls, nabsent, inserted);
+		ninserted = idem_store_insert_many(store, values, nulls, nabsent);
 	idem_store_release(store);
 
-	/* somebody inserted without reserving: begin again from that key */
-	for (int i = 0; i < nabsent; i++)
-	{
-		if (!inserted[i])
-			return absent[i];
+	for (int i = 0; i < ninserted; i++)
 		keys[absent[i]].claimed = true;
-	}
-	return run;
+
+	/* somebody inserted without reserving: that key needs another look */
+	return ninserted < nabsent ? absent[ninserted] : run;
 }
 
 /* qsort comparator: bytewise, then as they were given. */

@@ -28,6 +28,7 @@
 #include "catalog/pg_type.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "port/pg_bswap.h"
 #include "utils/builtins.h"
 #include "utils/numeric.h"
 #include "utils/timestamp.h"
@@ -40,6 +41,7 @@ IdemTable	idem_claim_table = {
 	.keyname = "source, seq",
 	.nkeys = CLAIM_KEYS,
 	.natts = CLAIM_COLUMNS,
+	.required = CLAIM_FENCE + 1,
 	.atttypes = {TEXTOID, TEXTOID, REGROLEOID, CHAROID, INT8OID,
 		TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, BYTEAOID, JSONOID},
 	.find = IDEM_PLAN_CLAIM_FIND,
@@ -170,6 +172,7 @@ idem_request_digest(Jsonb *request)
 	{
 		const char *bytes = NULL;
 		int			len = 0;
+		uint32		be;
 
 		appendStringInfoChar(&buf, (char) token);
 		if (token == WJB_BEGIN_ARRAY)
@@ -195,7 +198,8 @@ idem_request_digest(Jsonb *request)
 			default:
 				break;
 		}
-		appendBinaryStringInfo(&buf, (char *) &len, sizeof(len));
+		be = pg_hton32((uint32) len);
+		appendBinaryStringInfo(&buf, (char *) &be, sizeof(be));
 		if (len > 0)
 			appendBinaryStringInfo(&buf, bytes, len);
 	}

@@ -96,6 +96,7 @@ typedef struct IdemTable
 	const char *keyname;		/* of the key's columns, for messages */
 	int			nkeys;
 	int			natts;
+	int			required;		/* so many columns are NOT NULL, the first */
 	Oid			atttypes[IDEM_MAX_ATTS];
 	IdemPlan	find;			/* key -> all columns */
 	IdemPlan	insert;			/* all columns, ON CONFLICT DO NOTHING */
@@ -165,6 +166,7 @@ typedef enum IdemRowLock
 	IDEM_LOCK_SHARE				/* others may hold such a lock, too */
 } IdemRowLock;
 
+extern void idem_check_access(IdemAccess access);
 extern void idem_check_writable(void);
 extern void idem_store_init(void);
 extern void idem_store_open(IdemStore *store, IdemTable *table,
@@ -174,17 +176,19 @@ extern void idem_store_next_key(IdemStore *store);
 extern bool idem_store_is_direct(const IdemStore *store);
 extern void idem_store_read(IdemStore *store, const Datum *key, IdemRow *row);
 extern void idem_store_reserve(IdemStore *store, const Datum *keys, int n);
+extern bool idem_store_try_reserve(IdemStore *store, const Datum *key);
 extern void idem_store_release(IdemStore *store);
 extern void idem_store_find(IdemStore *store, const Datum *key, IdemRow *row);
 extern void idem_store_wait(IdemStore *store, const Datum *key, IdemRow *row);
 extern bool idem_store_insert(IdemStore *store, const Datum *values,
 							  const bool *nulls);
-extern void idem_store_insert_many(IdemStore *store, Datum **values,
-								   bool **nulls, int n, bool *inserted);
+extern int	idem_store_insert_many(IdemStore *store, Datum **values,
+								   bool **nulls, int n);
 extern bool idem_store_lock(IdemStore *store, const IdemRow *row,
 							IdemRowLock strength);
 extern bool idem_store_update(IdemStore *store, IdemRow *row,
 							  const Datum *values, const bool *nulls);
+extern void idem_store_refused(IdemStore *store, const Datum *key);
 extern char *idem_store_key(const IdemTable *table, const Datum *key);
 extern void idem_check_owner(const IdemTable *table, const Datum *key,
 							 Datum owner);

@@ -66,6 +66,7 @@ static IdemTable lock_table = {
 	.keyname = "name",
 	.nkeys = 1,
 	.natts = LOCK_COLUMNS,
+	.required = LOCK_LOCKED_AT + 1,
 	.atttypes = {TEXTOID, REGROLEOID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID},
 	.find = IDEM_PLAN_LOCK_FIND,
 	.insert = IDEM_PLAN_LOCK_INSERT,

@@ -194,7 +194,7 @@ idem_machine(PG_FUNCTION_ARGS)
 	IdemMachine *present;
 	Oid			owner;
 
-	idem_check_writable();
+	idem_check_access(IDEM_WRITE);
 
 	/* readers take a lesser lock, and do not wait for it */
 	owner = table_owner(ShareRowExclusiveLock);
@@ -221,9 +221,11 @@ idem_machine_graph(PG_FUNCTION_ARGS)
 {
 	char	   *name = text_to_cstring(idem_arg_text(fcinfo, 0, "machine",
 													 IDEM_MACHINE_MAX));
-	const IdemMachine *machine = loaded_machine(name);
+	const IdemMachine *machine;
 	StringInfoData buf;
 
+	idem_check_access(IDEM_READ);
+	machine = loaded_machine(name);
 	initStringInfo(&buf);
 	appendStringInfoString(&buf, "stateDiagram-v2");
 	for (int i = 0; i < machine->nstates; i++)
@@ -289,6 +291,7 @@ idem_verdict(PG_FUNCTION_ARGS)
 	text	   *to = idem_arg_text(fcinfo, 2, "to_state", IDEM_STATE_MAX);
 	IdemVerdict verdict;
 
+	idem_check_access(IDEM_READ);
 	verdict = idem_machine_judge(idem_machine_get(name),
 								 from ? VARDATA_ANY(from) : NULL,
 								 from ? VARSIZE_ANY_EXHDR(from) : 0,

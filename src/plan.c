@@ -6,12 +6,13 @@
  * All names are qualified down to the operators, so that no search_path can
  * put a stranger's function in our way, and every value is a parameter.  The
  * texts on our own tables, which come first, run as the owner of those tables,
- * inside a restricted context, and touch nothing else; the caller's own role
- * is put back before we return, and by the server itself when an error ends
- * the call.  The texts on tables of the caller's run as the caller.
+ * with SET ROLE and forced row security barred for that time, and touch
+ * nothing else; the caller's own role is put back before we return, and by the
+ * server itself when an error ends the call.  The texts on tables of the
+ * caller's run as the caller.
  *
- * Snapshots of the first kind.  Under read committed and repeatable read a text sees the latest
- * committed state: a recorded key is a fact about the world, and answering
+ * Snapshots of the first kind.  Under read committed and repeatable read a
+ * text sees the latest committed state: a recorded key is a fact about the world, and answering
  * from an old snapshot that it is unknown would run the work twice.  Under
  * serializable it sees the transaction's own snapshot, so that the server's
  * conflict detection covers what we read.  Metadata is seen in its latest state
@@ -52,7 +53,7 @@ typedef struct KeptPlan
 	SPIPlanPtr	plan;			/* NULL until the first use */
 } KeptPlan;
 
-#define CLAIM_COLUMNS \
+#define CLAIM_ALL \
 	"source, seq, owner, status, fence, claimed_at, completed_at," \
 	" lease_until, request, response"
 
@@ -64,7 +65,7 @@ typedef struct KeptPlan
 	{TEXTOID, TEXTOID, REGROLEOID, CHAROID, INT8OID, TIMESTAMPTZOID, \
 	 TIMESTAMPTZOID, TIMESTAMPTZOID, BYTEAOID, JSONOID}
 
-#define LOCK_COLUMNS \
+#define LOCK_ALL \
 	"name, owner, fence, locked_at, lease_until"
 
 #define LOCK_BY_KEY \
@@ -75,13 +76,13 @@ typedef struct KeptPlan
 
 static KeptPlan kept_plans[IDEM_PLANS] = {
 	[IDEM_PLAN_CLAIM_FIND] = {
-		.text = "SELECT " CLAIM_COLUMNS " FROM idem.claim" CLAIM_BY_KEY,
+		.text = "SELECT " CLAIM_ALL " FROM idem.claim" CLAIM_BY_KEY,
 		.expected = SPI_OK_SELECT,
 		.nargs = 2,
 		.argtypes = {TEXTOID, TEXTOID}
 	},
 	[IDEM_PLAN_CLAIM_INSERT] = {
-		.text = "INSERT INTO idem.claim (" CLAIM_COLUMNS ")"
+		.text = "INSERT INTO idem.claim (" CLAIM_ALL ")"
 		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
 		" ON CONFLICT DO NOTHING",
 		.expected = SPI_OK_INSERT,
@@ -143,13 +144,13 @@ static KeptPlan kept_plans[IDEM_PLANS] = {
 	},
 
 	[IDEM_PLAN_LOCK_FIND] = {
-		.text = "SELECT " LOCK_COLUMNS " FROM idem.lock" LOCK_BY_KEY,
+		.text = "SELECT " LOCK_ALL " FROM idem.lock" LOCK_BY_KEY,
 		.expected = SPI_OK_SELECT,
 		.nargs = 1,
 		.argtypes = {TEXTOID}
 	},
 	[IDEM_PLAN_LOCK_INSERT] = {
-		.text = "INSERT INTO idem.lock (" LOCK_COLUMNS ")"
+		.text = "INSERT INTO idem.lock (" LOCK_ALL ")"
 		" VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
 		.expected = SPI_OK_INSERT,
 		.nargs = 5,
@@ -267,8 +268,11 @@ idem_plan_execute(IdemPlan plan, Oid owner, bool read_only,
 		{
 			Form_pg_attribute att = TupleDescAttr(desc, i);
 
+			/* whole values: what a toast pointer means may be gone tomorrow */
 			result[i] = SPI_getbinval(tuple, desc, i + 1, &resultnull[i]);
-			if (!resultnull[i])
+			if (!resultnull[i] && att->attlen == -1)
+				result[i] = PointerGetDatum(PG_DETOAST_DATUM_COPY(result[i]));
+			else if (!resultnull[i])
 				result[i] = datumCopy(result[i], att->attbyval, att->attlen);
 		}
 		MemoryContextSwitchTo(spi);

@@ -186,7 +186,7 @@ idem_advance(PG_FUNCTION_ARGS)
 	to_state = PointerGetDatum(idem_arg_text(fcinfo, 3, "to_state",
 											 IDEM_STATE_MAX));
 	to = text_state(to_state);
-	idem_check_writable();
+	idem_check_access(IDEM_WRITE);
 
 	/* a state that is not there is refused before anything is locked */
 	(void) judge(&column, none, to);

@@ -110,7 +110,6 @@ static uint64 sql_write_at_once(IdemStore *store, IdemPlan plan,
 								const Datum *values, const bool *nulls);
 static bool sql_lock(IdemStore *store, const IdemRow *row,
 					 IdemRowLock strength);
-static void count_refusal(IdemStore *store, const Datum *key);
 static void changed(const IdemStore *store, const Datum *key);
 static void busy(IdemStore *store, const Datum *key);
 static bool add_index_entry(IdemStore *store, const Datum *values,
@@ -147,8 +146,7 @@ idem_store_open(IdemStore *store, IdemTable *table, IdemAccess access,
 {
 	LOCKMODE	lockmode = access == IDEM_READ ? AccessShareLock : RowExclusiveLock;
 
-	if (access == IDEM_WRITE)
-		idem_check_writable();
+	idem_check_access(access);
 
 	store->table = table;
 	store->wait = wait;
@@ -234,6 +232,25 @@ idem_store_reserve(IdemStore *store, const Datum *keys, int n)
 	}
 }
 
+/*
+ * Reserves one key if nobody else has it reserved at this moment.  False: not
+ * so, and whoever has it is about to insert it, or to find that it is there.
+ */
+bool
+idem_store_try_reserve(IdemStore *store, const Datum *key)
+{
+	Assert(store->nreserved == 0);
+
+	if (store->index == NULL)
+		return true;
+	key_tag(store, key, &store->reserved[0]);
+	if (LockAcquire(&store->reserved[0], ExclusiveLock, false, true) ==
+		LOCKACQUIRE_NOT_AVAIL)
+		return false;
+	store->nreserved = 1;
+	return true;
+}
+
 /* Gives up the reservation; after an error the server does so itself. */
 void
 idem_store_release(IdemStore *store)
@@ -270,11 +287,14 @@ idem_store_find(IdemStore *store, const Datum *key, IdemRow *row)
 	}
 
 	InitDirtySnapshot(dirty);
-	if (!scan(store, key, &dirty, row) && store->nreserved == 0)
+	scan(store, key, &dirty, row);
+	if (row->presence != IDEM_PRESENT && store->nreserved == 0)
 	{
 		Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+		IdemRow		committed;
 
-		scan(store, key, snapshot, row);
+		if (scan(store, key, snapshot, &committed))
+			*row = committed;
 		UnregisterSnapshot(snapshot);
 	}
 	if (row->presence == IDEM_PRESENT && IsolationIsSerializable())
@@ -325,7 +345,7 @@ idem_store_insert(IdemStore *store, const Datum *values, const bool *nulls)
 	{
 		if (sql_write(store, store->table->insert, values, nulls) > 0)
 			return true;
-		count_refusal(store, values);
+		idem_store_refused(store, values);
 		return false;
 	}
 
@@ -346,16 +366,16 @@ idem_store_insert(IdemStore *store, const Datum *values, const bool *nulls)
 }
 
 /*
- * Inserts n rows whose keys were found absent while reserved; inserted says of
- * each what idem_store_insert would have answered.  Direct route only.
+ * Inserts rows whose keys were found absent while reserved, in the order given,
+ * up to the first key that somebody else has after all; answers how many.  No
+ * row behind that one is left: the caller would hold keys of which he does not
+ * know, ahead of one that he has to wait for.  Direct route only.
  */
-void
-idem_store_insert_many(IdemStore *store, Datum **values, bool **nulls, int n,
-					   bool *inserted)
+int
+idem_store_insert_many(IdemStore *store, Datum **values, bool **nulls, int n)
 {
 	TupleTableSlot *slots[IDEM_RESERVE_MAX];
-	CommandId	cid = GetCurrentCommandId(true);
-	bool		unique = true;
+	int			inserted = 0;
 
 	Assert(store->index != NULL && n <= IDEM_RESERVE_MAX);
 
@@ -367,23 +387,21 @@ idem_store_insert_many(IdemStore *store, Datum **values, bool **nulls, int n,
 										   values[i], nulls[i]),
 						   slots[i], true);
 	}
-	heap_multi_insert(store->heap, slots, n, cid, 0, NULL);
-	for (int i = 0; i < n; i++)
-	{
-		inserted[i] = add_index_entry(store, values[i], &slots[i]->tts_tid,
-									  UNIQUE_CHECK_PARTIAL);
-		unique = unique && inserted[i];
-	}
+	heap_multi_insert(store->heap, slots, n, GetCurrentCommandId(true), 0,
+					  NULL);
+	while (inserted < n &&
+		   add_index_entry(store, values[inserted], &slots[inserted]->tts_tid,
+						   UNIQUE_CHECK_PARTIAL))
+		inserted++;
 	CommandCounterIncrement();
 
-	for (int i = 0; i < n; i++)
-	{
-		if (!inserted[i])
-			simple_heap_delete(store->heap, &slots[i]->tts_tid);
-		ExecDropSingleTupleTableSlot(slots[i]);
-	}
-	if (!unique)
+	for (int i = inserted; i < n; i++)
+		simple_heap_delete(store->heap, &slots[i]->tts_tid);
+	if (inserted < n)
 		CommandCounterIncrement();
+	for (int i = 0; i < n; i++)
+		ExecDropSingleTupleTableSlot(slots[i]);
+	return inserted;
 }
 
 /*
@@ -459,11 +477,13 @@ idem_store_update(IdemStore *store, IdemRow *row, const Datum *values,
 			return false;
 		if (sql_write(store, store->table->update, values, nulls) > 0)
 			return true;
-		count_refusal(store, values);
+		idem_store_refused(store, values);
 		return false;
 	}
 
-	if (!store->wait && !ItemPointerEquals(&store->locked, &row->tid) &&
+	if (!store->wait &&
+		!(ItemPointerIsValid(&store->locked) &&
+		  ItemPointerEquals(&store->locked, &row->tid)) &&
 		!idem_store_lock(store, row, IDEM_LOCK_UPDATE))
 		return false;
 
@@ -492,10 +512,38 @@ idem_store_update(IdemStore *store, IdemRow *row, const Datum *values,
 	}
 }
 
-/* Refuses to write where core would. */
+/*
+ * SQL wrote nothing.  The row that was in the way, or that was to be changed,
+ * may be gone by now, which is rare; a trigger that suppresses what we write
+ * would have us look again for ever.
+ */
 void
-idem_check_writable(void)
+idem_store_refused(IdemStore *store, const Datum *key)
 {
+	if (++store->refused <= MAX_REFUSED)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+			 errmsg("table \"idem.%s\" does not take a row",
+					store->table->relname),
+			 errdetail("Key %s was written %d times, to no effect.",
+					   idem_store_key(store->table, key), store->refused),
+			 errhint("Look for a trigger or rule on \"idem.%s\" that suppresses the row.",
+					 store->table->relname)));
+}
+
+/* Refuses to write where core would, and to read where no snapshot is taken. */
+void
+idem_check_access(IdemAccess access)
+{
+	if (IsInParallelMode())
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TRANSACTION_STATE),
+				 errmsg("cannot use idem during a parallel operation"),
+				 errdetail("The query that makes the call runs in parallel."),
+				 errhint("Mark functions that call idem as PARALLEL UNSAFE.")));
+	if (access == IDEM_READ)
+		return;
 	if (RecoveryInProgress())
 		ereport(ERROR,
 				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
@@ -508,12 +556,13 @@ idem_check_writable(void)
 				 errmsg("cannot write in a read-only transaction"),
 				 errdetail("The transaction was set to be read only."),
 				 errhint("Use a transaction that is READ WRITE.")));
-	if (IsInParallelMode())
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_TRANSACTION_STATE),
-				 errmsg("cannot write during a parallel operation"),
-				 errdetail("The query that makes the call runs in parallel."),
-				 errhint("Mark functions that call idem as PARALLEL UNSAFE.")));
+}
+
+/* Refuses to write where core would. */
+void
+idem_check_writable(void)
+{
+	idem_check_access(IDEM_WRITE);
 }
 
 /* A key for a message, as core writes keys: "(source, seq)=(web, 42)". */
@@ -758,26 +807,6 @@ busy(IdemStore *store, const Datum *key)
 			 errdetail("Key %s is held by another open transaction.",
 					   idem_store_key(store->table, key)),
 			 errhint("Try again later, or let the call wait.")));
-}
-
-/*
- * SQL wrote nothing.  The row that was in the way, or that was to be changed,
- * may be gone by now, which is rare; a trigger that suppresses what we write
- * would have us look again for ever.
- */
-static void
-count_refusal(IdemStore *store, const Datum *key)
-{
-	if (++store->refused <= MAX_REFUSED)
-		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-			 errmsg("table \"idem.%s\" does not take a row",
-					store->table->relname),
-			 errdetail("Key %s was written %d times, to no effect.",
-					   idem_store_key(store->table, key), store->refused),
-			 errhint("Look for a trigger or rule on \"idem.%s\" that suppresses the row.",
-					 store->table->relname)));
 }
 
 /* The row that was found is no longer the current one. */

@@ -28,9 +28,13 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
+#include "miscadmin.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+
+/* How often a table may turn out to have changed while it was opened. */
+#define MAX_ROUNDS			100
 
 /* Tables that this session has used, for the invalidation callback. */
 #define MAX_TABLES			8
@@ -59,9 +63,11 @@ idem_table_open(IdemTable *table, LOCKMODE lockmode, bool direct,
 				Relation *index)
 {
 	use_table(table);
-	for (;;)
+	for (int round = 0;; round++)
 	{
 		Relation	heap;
+
+		CHECK_FOR_INTERRUPTS();
 
 		if (!OidIsValid(table->relid))
 		{
@@ -88,7 +94,14 @@ idem_table_open(IdemTable *table, LOCKMODE lockmode, bool direct,
 			if (table->route == IDEM_ROUTE_KNOWN &&
 				OidIsValid(table->index) && direct)
 				*index = index_open(table->index, lockmode);
-			if (table->route == IDEM_ROUTE_KNOWN)
+
+			/* where caches are dropped all the time, SQL needs none of ours */
+			if (round > MAX_ROUNDS && *index != NULL)
+			{
+				index_close(*index, NoLock);
+				*index = NULL;
+			}
+			if (table->route == IDEM_ROUTE_KNOWN || round > MAX_ROUNDS)
 				return heap;
 
 			if (*index != NULL)
@@ -173,7 +186,8 @@ index_as_made(const IdemTable *table, Relation heap)
 	{
 		Form_pg_attribute att = TupleDescAttr(desc, i);
 
-		if (att->attisdropped || att->atttypid != table->atttypes[i])
+		if (att->attisdropped || att->atttypid != table->atttypes[i] ||
+			att->attnotnull != (i < table->required))
 			return InvalidOid;
 	}
 

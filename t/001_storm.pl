@@ -1,0 +1,110 @@
+# 64 sessions want one key at the same moment, and half of the winners roll back: one effect for each key, and all
+# are given the same answer, byte for byte. Directly, through SQL, and mixed; read committed and repeatable read.
+# IDEM_STORM_KEYS: how many keys, one after the other.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib $FindBin::RealBin;
+use IdemTest;
+use Test::More;
+
+my $keys = $ENV{IDEM_STORM_KEYS} // 30;
+my $clients = 64;
+my $node = idem_node('storm');
+
+$node->safe_psql('postgres', <<'SQL');
+CREATE TABLE effect (run text, key integer, client integer);
+CREATE TABLE answer (run text, key integer, client integer, body text);
+CREATE TABLE bare (key text);
+CREATE SEQUENCE met;
+CREATE SEQUENCE given_up;
+-- returns when all clients have called it for that key
+CREATE FUNCTION meet(key integer, clients integer) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM nextval('met');
+	FOR i IN 1..10000 LOOP
+		IF (SELECT last_value FROM met) >= key * clients THEN
+			RETURN;
+		END IF;
+		PERFORM pg_sleep(0.003);
+	END LOOP;
+	RAISE 'only % clients have come for key %', (SELECT last_value FROM met), key;
+END $$;
+-- what people write who have not raced
+CREATE FUNCTION bare_claim(wanted text) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+	IF EXISTS (SELECT FROM bare WHERE key = wanted) THEN
+		RETURN false;
+	END IF;
+	INSERT INTO bare VALUES (wanted);
+	RETURN true;
+END $$;
+SQL
+
+# storm(RUN, LEVEL, CLAIM): all clients at one key after the other; a winner may give up once, and then tries again.
+# CLAIM is the expression that says whether the client has won.
+sub storm
+{
+	my ($run, $level, $claim) = @_;
+	my $work = <<"SCRIPT";
+INSERT INTO effect VALUES ('$run', :n, :client_id);
+SELECT idem_respond('$run', :n::text, format('{"by":  %s, "by": "%s" }', :client_id, repeat('\\u00e9', :client_id))::json)
+	WHERE EXISTS (SELECT FROM idem_lookup('$run', :n::text) WHERE status = 'done');
+SCRIPT
+	$node->safe_psql('postgres', 'ALTER SEQUENCE met RESTART; ALTER SEQUENCE given_up RESTART');
+	return clients($node, $clients, $keys, <<"SCRIPT", '-D', 'n=1', '--max-tries=1000');
+\\set gives_up random(0, 1)
+SELECT set_config('idem.force_sql', (CASE '$run' WHEN 'sql' THEN true WHEN 'mixed' THEN :client_id % 2 = 0 ELSE false END)::text, false);
+SELECT meet(:n, $clients);
+BEGIN ISOLATION LEVEL $level;
+SELECT ($claim)::integer AS claimed \\gset
+\\if :claimed = 1
+$work\\endif
+\\if :claimed = 1 and :gives_up = 1
+SELECT nextval('given_up');
+ROLLBACK;
+BEGIN ISOLATION LEVEL $level;
+SELECT ($claim)::integer AS claimed_again \\gset
+\\if :claimed_again = 1
+$work\\endif
+\\endif
+INSERT INTO answer SELECT '$run', :n, :client_id, idem_response('$run', :n::text)::text;
+COMMIT;
+\\set n :n + 1
+SCRIPT
+}
+
+foreach my $level ('READ COMMITTED', 'REPEATABLE READ')
+{
+	foreach my $run ('direct', 'sql', 'mixed')
+	{
+		$node->safe_psql('postgres', 'TRUNCATE effect, answer');
+		storm($run, $level, "idem_claim('$run', :n::text)");
+		is( $node->safe_psql('postgres', <<"SQL"),
+SELECT count(*), count(DISTINCT key), (SELECT count(*) FROM idem.claim WHERE source = '$run') FROM effect
+SQL
+			"$keys|$keys|$keys",
+			"$run, $level: one effect and one claim for each of $keys keys");
+		is( $node->safe_psql('postgres', <<"SQL"),
+SELECT count(*), count(DISTINCT (key, body)), bool_and(body = c.response::text
+	AND body LIKE '{"by":  ' || e.client || ', %')
+FROM answer JOIN effect e USING (key) JOIN idem.claim c ON c.source = '$run' AND c.seq = key::text
+SQL
+			$keys * $clients . "|$keys|t",
+			"$run, $level: each of $clients clients has the winner's answer");
+		cmp_ok($node->safe_psql('postgres', 'SELECT last_value FROM given_up'),
+			'>', $keys / 4, "$run, $level: winners have given up");
+		$node->safe_psql('postgres', "SELECT count(idem_forget(source, seq)) FROM idem.claim");
+	}
+}
+
+# without idem: proof that there was something to lose
+$node->safe_psql('postgres', 'TRUNCATE effect, answer');
+storm('bare', 'READ COMMITTED', 'bare_claim(:n::text)');
+cmp_ok($node->safe_psql('postgres', 'SELECT count(*) FROM effect'),
+	'>', $keys, 'select, then insert: the same storm makes doubles');
+
+$node->stop;
+done_testing();

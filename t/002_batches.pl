@@ -1,0 +1,105 @@
+# Batches never deadlock: two sessions with 1,000 keys in opposite order, 16 sessions with the same 100 keys shuffled,
+# on both routes and mixed, with the server's default lock table. The same keys claimed one by one do deadlock.
+# IDEM_BATCH_ROUNDS: rounds for two sessions; half as many for 16.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib $FindBin::RealBin;
+use IdemTest;
+use Test::More;
+
+my $rounds = $ENV{IDEM_BATCH_ROUNDS} // 100;
+my $node = idem_node('batches');
+
+is($node->safe_psql('postgres', 'SHOW max_locks_per_transaction') . ' ' . $node->safe_psql('postgres', 'SHOW max_connections'),
+	'64 100', 'lock table of default size');
+
+$node->safe_psql('postgres', <<'SQL');
+CREATE TABLE effect (round integer, seq text, client integer);
+CREATE SEQUENCE met;
+-- returns when all clients have called it for that round
+CREATE FUNCTION meet(round integer, clients integer) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM nextval('met');
+	FOR i IN 1..20000 LOOP
+		IF (SELECT last_value FROM met) >= round * clients THEN
+			RETURN;
+		END IF;
+		PERFORM pg_sleep(0.001);
+	END LOOP;
+	RAISE 'only % clients have come for round %', (SELECT last_value FROM met), round;
+END $$;
+-- the keys of a round: up, down, or in any order
+CREATE FUNCTION keys(round integer, n integer, how text) RETURNS text[] LANGUAGE sql AS $$
+	SELECT array_agg(round || '-' || i ORDER BY CASE how WHEN 'up' THEN i WHEN 'down' THEN -i ELSE random() END)
+	FROM generate_series(1, n) i
+$$;
+CREATE FUNCTION claim_each(source text, seqs text[]) RETURNS SETOF text LANGUAGE plpgsql AS $$
+DECLARE
+	seq text;
+BEGIN
+	FOREACH seq IN ARRAY seqs LOOP
+		IF idem_claim(source, seq) THEN
+			RETURN NEXT seq;
+		END IF;
+	END LOOP;
+END $$;
+SQL
+
+# batches(RUN, CLIENTS, ROUNDS, CLAIMED, PGBENCH-OPTION...): every client claims the same keys in each round;
+# every fourth transaction is rolled back. CLAIMED selects the keys that it got.
+sub batches
+{
+	my ($run, $clients, $n, $claimed, @options) = @_;
+
+	$node->safe_psql('postgres', 'ALTER SEQUENCE met RESTART; TRUNCATE effect; TRUNCATE idem.claim');
+	return clients($node, $clients, $n, <<"SCRIPT", '-D', 'round=1', @options);
+SELECT set_config('idem.force_sql', (CASE '$run' WHEN 'sql' THEN true WHEN 'mixed' THEN :client_id % 2 = 0 ELSE false END)::text, false);
+SELECT meet(:round, $clients);
+\\set now :round
+\\set round :round + 1
+\\set gives_up random(0, 3)
+BEGIN;
+INSERT INTO effect SELECT :now, claimed.seq, :client_id FROM $claimed;
+\\if :gives_up = 0
+ROLLBACK;
+\\else
+COMMIT;
+\\endif
+SCRIPT
+}
+
+# a round in which all gave up has no effects, and no claims either
+my $once = <<'SQL';
+SELECT count(*) = count(DISTINCT (round, e.seq)), count(*) = (SELECT count(*) FROM idem.claim), count(*) > 0,
+	count(*) FILTER (WHERE c.seq IS NULL)
+FROM effect e LEFT JOIN idem.claim c ON c.source = 'batch' AND c.seq = e.seq
+SQL
+
+foreach my $run ('direct', 'sql', 'mixed')
+{
+	my $order = "keys(:now, 1000, CASE :client_id WHEN 0 THEN 'up' ELSE 'down' END)";
+	like(batches($run, 2, $rounds, "(SELECT seq FROM idem_claim_batch('batch', $order) WHERE claimed) AS claimed"),
+		qr/number of failed transactions: 0 /, "$run: two sessions, 1000 keys in opposite order, $rounds rounds: no failure");
+	is($node->safe_psql('postgres', $once), 't|t|t|0', "$run: each key claimed once");
+
+	my $n = int($rounds / 2);
+	$order = "keys(:now, 100, 'shuffled')";
+	like(batches($run, 16, $n, "(SELECT seq FROM idem_claim_batch('batch', $order) WHERE claimed) AS claimed"),
+		qr/number of failed transactions: 0 /, "$run: 16 sessions, 100 keys shuffled, $n rounds: no failure");
+	is($node->safe_psql('postgres', $once), 't|t|t|0', "$run: each key claimed once");
+}
+ok(!$node->log_contains('deadlock detected|out of shared memory'), 'no deadlock, no full lock table in the log');
+
+# the control: what the order is for
+my $order = "keys(:now, 1000, CASE :client_id WHEN 0 THEN 'up' ELSE 'down' END)";
+$node->append_conf('postgresql.conf', 'deadlock_timeout = 20ms');
+$node->reload;
+unlike(batches('control', 2, 20, "claim_each('batch', $order) AS claimed(seq)"),
+	qr/number of deadlock failures: 0 /, 'the same keys one by one: deadlocks');
+is($node->safe_psql('postgres', $once), 't|t|t|0', 'and still no key claimed twice');
+
+$node->stop;
+done_testing();
