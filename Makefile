@@ -14,9 +14,11 @@ OBJS = \
 	src/claim_row.o \
 	src/keyvalue.o \
 	src/lock.o \
+	src/machine.o \
 	src/plan.o \
 	src/row.o \
 	src/rowspec.o \
+	src/state.o \
 	src/store.o \
 	src/table.o \
 	src/target.o \

@@ -65,6 +65,24 @@ COMMENT ON COLUMN idem.lock.lease_until IS 'when it expires; null: released';
 
 SELECT pg_catalog.pg_extension_config_dump('idem.lock', '');
 
+-- State machines: one row for each transition, in the order of the definition;
+-- a row without a target is a state that stands alone.  Sessions learn of a
+-- change by the message that idem_machine sends: to write here by other means
+-- leaves them with what they know.
+CREATE TABLE idem.transition (
+	machine pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
+	position pg_catalog.int8 NOT NULL,
+	from_state pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
+	to_state pg_catalog.text COLLATE pg_catalog."C",
+	CONSTRAINT transition_pkey PRIMARY KEY (machine, position)
+) USING heap;
+
+COMMENT ON TABLE idem.transition IS 'state machines, one row for each transition';
+COMMENT ON COLUMN idem.transition.position IS 'place in the definition, from 1';
+COMMENT ON COLUMN idem.transition.to_state IS 'null: from_state stands alone';
+
+SELECT pg_catalog.pg_extension_config_dump('idem.transition', '');
+
 --
 -- Claims: the work is in this transaction
 --
@@ -250,6 +268,50 @@ COMMENT ON FUNCTION @extschema@.idem_version() IS
 'trigger BEFORE UPDATE FOR EACH ROW; argument: the name of a column of an integer type; each update makes it the old one + 1, whether it leaves it alone or sets it so; errors: 22003 at the end of the type, 22023, 39P01, 42703, 42804, ID412 if the update sets it to anything else';
 
 --
+-- State machines: late messages change nothing, illegal ones are refused
+--
+
+CREATE FUNCTION @extschema@.idem_machine(machine pg_catalog.text, definition pg_catalog.text)
+RETURNS pg_catalog.int4
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'idem_machine';
+
+COMMENT ON FUNCTION @extschema@.idem_machine(pg_catalog.text, pg_catalog.text) IS
+'for administrators: defines a machine (1 to 255 bytes), or replaces it for every session from its next call on; definition: chains of states such as ''created -> paid -> shipped; created -> cancelled'', with names of 1 to 255 bytes on one line without ; < > and at most 4096 of them; returns the number of transitions; errors: 22004, 22023, 25006';
+
+CREATE FUNCTION @extschema@.idem_machine_graph(machine pg_catalog.text)
+RETURNS pg_catalog.text
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'idem_machine_graph';
+
+COMMENT ON FUNCTION @extschema@.idem_machine_graph(pg_catalog.text) IS
+'a machine as a Mermaid stateDiagram-v2; writes nothing, works on a standby; errors: 22004, 22023 if there is no such machine';
+
+CREATE FUNCTION @extschema@.idem_verdict(machine pg_catalog.text, from_state pg_catalog.text, to_state pg_catalog.text)
+RETURNS pg_catalog.text
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'idem_verdict';
+
+COMMENT ON FUNCTION @extschema@.idem_verdict(pg_catalog.text, pg_catalog.text, pg_catalog.text) IS
+'what a machine says of a move from from_state (null: from no state) to to_state: same, apply (a transition leads there), late (it lies behind), ahead (it can be reached, but not in one step), illegal; writes nothing, works on a standby; errors: 22004, 22023 if there is no such machine or state';
+
+CREATE FUNCTION @extschema@.idem_state()
+RETURNS pg_catalog.trigger
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'idem_state';
+
+COMMENT ON FUNCTION @extschema@.idem_state() IS
+'trigger BEFORE INSERT OR UPDATE FOR EACH ROW, arguments: machine, column (text, varchar, char, name, enum or a domain over one), options; an insert takes any state of the machine (insert=initial: only one with no way in); an update that is late skips the row (late=error: raises ID460), one that is ahead raises ID460 (ahead=allow: passes), one that is illegal raises ID460; errors: 22023, 39P01, 42703, 42804, ID460';
+
+CREATE FUNCTION @extschema@.idem_advance(machine pg_catalog.text, target pg_catalog.regclass, col pg_catalog.name, to_state pg_catalog.text, VARIADIC key pg_catalog."any")
+RETURNS pg_catalog.bool
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'idem_advance';
+
+COMMENT ON FUNCTION @extschema@.idem_advance(pg_catalog.text, pg_catalog.regclass, pg_catalog.name, pg_catalog.text, pg_catalog."any") IS
+'moves column col (text, varchar, char, name, enum or a domain over one) of the row of target (a table: key is its primary key; or a unique index) to to_state; true: applied, false: same or late, or a trigger suppressed the update, nothing written; errors: 22004, 22023, 25006, 40001, 42501, 42703, 42804, 42809, 42P10, ID404 if there is no such row, ID460 if the move is ahead or illegal';
+
+--
 -- Privileges
 --
 
@@ -257,10 +319,14 @@ COMMENT ON FUNCTION @extschema@.idem_version() IS
 REVOKE ALL ON SCHEMA idem FROM PUBLIC;
 REVOKE ALL ON TABLE idem.claim FROM PUBLIC;
 REVOKE ALL ON TABLE idem.lock FROM PUBLIC;
+REVOKE ALL ON TABLE idem.transition FROM PUBLIC;
 
 -- these reach every role's keys
 REVOKE ALL ON FUNCTION @extschema@.idem_forget(pg_catalog.text, pg_catalog.text) FROM PUBLIC;
 REVOKE ALL ON PROCEDURE @extschema@.idem_purge(pg_catalog.interval, pg_catalog.int4) FROM PUBLIC;
+
+-- a machine decides for every role's rows
+REVOKE ALL ON FUNCTION @extschema@.idem_machine(pg_catalog.text, pg_catalog.text) FROM PUBLIC;
 
 -- ALTER DEFAULT PRIVILEGES may have granted all of this to others than PUBLIC
 DO LANGUAGE plpgsql $$
@@ -286,7 +352,7 @@ BEGIN
 			AND d.refobjid OPERATOR(pg_catalog.=) e.oid
 			AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass
 			AND d.objid OPERATOR(pg_catalog.=) p.oid
-			AND p.proname OPERATOR(pg_catalog.=) ANY (ARRAY['idem_forget', 'idem_purge'])
+			AND p.proname OPERATOR(pg_catalog.=) ANY (ARRAY['idem_forget', 'idem_machine', 'idem_purge'])
 			AND a.grantee OPERATOR(pg_catalog.<>) 0 AND a.grantee OPERATOR(pg_catalog.<>) p.proowner
 	LOOP
 		EXECUTE command;

@@ -11,6 +11,8 @@
  *		src/attempt.c	attempts: work that leaves the database
  *		src/lock.c		locks: one holder of a name, with a fencing number
  *		src/claim_row.c	a row of idem.claim, for claims and attempts alike
+ *		src/machine.c	state machines: definition and verdict
+ *		src/state.c		state machines: the caller's rows
  *		src/row.c		rows of the caller's: deduct, lock, insert once
  *		src/version.c	the version trigger
  *		src/target.c	a table of the caller's and the key of one row
@@ -32,8 +34,8 @@
  * tables, becomes their owner.
  *
  * Nothing is needed in shared_preload_libraries, and nothing survives in a
- * session between calls but kept plans and OIDs, so any connection pooler is
- * fine.
+ * session between calls but kept plans, OIDs and compiled state machines, which
+ * the server's own messages make stale; so any connection pooler is fine.
  *
  * Portions Copyright (c) 2026, the idem authors
  *
@@ -53,6 +55,7 @@ _PG_init(void)
 {
 	idem_table_init();
 	idem_store_init();
+	idem_machine_init();
 	idem_target_init();
 	MarkGUCPrefixReserved("idem");
 }

@@ -30,6 +30,7 @@
 #define ERRCODE_IDEM_IN_PROGRESS		MAKE_SQLSTATE('I','D','4','0','9')
 #define ERRCODE_IDEM_STALE				MAKE_SQLSTATE('I','D','4','1','2')
 #define ERRCODE_IDEM_OTHER_REQUEST		MAKE_SQLSTATE('I','D','4','2','2')
+#define ERRCODE_IDEM_TRANSITION			MAKE_SQLSTATE('I','D','4','6','0')
 
 /*
  * Limits in bytes.  Together they keep every index entry of ours below a
@@ -38,6 +39,8 @@
  */
 #define IDEM_SOURCE_MAX		255
 #define IDEM_SEQ_MAX		1024
+#define IDEM_MACHINE_MAX	255
+#define IDEM_STATE_MAX		255
 
 /* arg.c: what an argument of the API may be */
 extern text *idem_arg_text(FunctionCallInfo fcinfo, int argno,
@@ -64,10 +67,13 @@ typedef enum IdemPlan
 	IDEM_PLAN_LOCK_INSERT,
 	IDEM_PLAN_LOCK_LOCK,
 	IDEM_PLAN_LOCK_SHARE,
-	IDEM_PLAN_LOCK_UPDATE
+	IDEM_PLAN_LOCK_UPDATE,
+	IDEM_PLAN_TRANSITION_LOAD,
+	IDEM_PLAN_TRANSITION_DELETE,
+	IDEM_PLAN_TRANSITION_INSERT
 } IdemPlan;
 
-#define IDEM_PLANS			(IDEM_PLAN_LOCK_UPDATE + 1)
+#define IDEM_PLANS			(IDEM_PLAN_TRANSITION_INSERT + 1)
 
 extern uint64 idem_plan_execute(IdemPlan plan, Oid owner, bool read_only,
 								const Datum *values, const bool *nulls,
@@ -109,6 +115,7 @@ typedef struct IdemTable
 } IdemTable;
 
 extern void idem_table_init(void);
+extern Oid	idem_find_table(const char *relname);
 extern Relation idem_table_open(IdemTable *table, LOCKMODE lockmode,
 								bool direct, Relation *index);
 
@@ -160,7 +167,6 @@ typedef enum IdemRowLock
 } IdemRowLock;
 
 extern void idem_check_access(IdemAccess access);
-#define idem_check_writable() idem_check_access(IDEM_WRITE)
 extern void idem_store_init(void);
 extern void idem_store_open(IdemStore *store, IdemTable *table,
 							IdemAccess access, bool wait);
@@ -226,6 +232,26 @@ extern void idem_check_request(const Datum *key, const IdemRow *row,
 							   Datum request);
 extern Datum idem_request_digest(Jsonb *request);
 extern bool idem_same_bytes(Datum a, Datum b);
+
+/* machine.c: state machines */
+typedef struct IdemMachine IdemMachine;
+
+typedef enum IdemVerdict
+{
+	IDEM_SAME,
+	IDEM_APPLY,
+	IDEM_LATE,
+	IDEM_AHEAD,
+	IDEM_ILLEGAL
+} IdemVerdict;
+
+extern void idem_machine_init(void);
+extern const IdemMachine *idem_machine_get(const char *name);
+extern IdemVerdict idem_machine_judge(const IdemMachine *machine,
+									  const char *from, int from_len,
+									  const char *to, int to_len);
+extern bool idem_machine_returns(const IdemMachine *machine,
+								 const char *state, int len);
 
 /* plan.c: texts on one row of a caller's table, found by its key */
 

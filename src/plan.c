@@ -15,7 +15,8 @@
  * text sees the latest committed state: a recorded key is a fact about the
  * world, and answering from an old snapshot that it is unknown would run the
  * work twice.  Under serializable it sees the transaction's own snapshot, so
- * that the server's conflict detection covers what we read.
+ * that the server's conflict detection covers what we read.  Metadata is seen
+ * in its latest state also there, as the catalogs are.
  *
  * A plan is made at its first use and kept for the life of the session; the
  * server plans it again by itself when a table changes or the extension is
@@ -48,6 +49,7 @@ typedef struct KeptPlan
 	int			expected;		/* code that SPI must answer with */
 	int			nargs;
 	Oid			argtypes[MAX_ARGS];
+	bool		metadata;		/* latest state, whatever the isolation level */
 	SPIPlanPtr	plan;			/* NULL until the first use */
 } KeptPlan;
 
@@ -173,6 +175,36 @@ static KeptPlan kept_plans[IDEM_PLANS] = {
 		.nargs = 5,
 		.argtypes = LOCK_TYPES
 	},
+
+	/* one row always; both null if there is no such machine */
+	[IDEM_PLAN_TRANSITION_LOAD] = {
+		.text = "SELECT pg_catalog.array_agg(from_state ORDER BY position),"
+		" pg_catalog.array_agg(to_state ORDER BY position)"
+		" FROM idem.transition WHERE machine OPERATOR(pg_catalog.=) $1",
+		.expected = SPI_OK_SELECT,
+		.nargs = 1,
+		.argtypes = {TEXTOID},
+		.metadata = true
+	},
+	[IDEM_PLAN_TRANSITION_DELETE] = {
+		.text = "DELETE FROM idem.transition"
+		" WHERE machine OPERATOR(pg_catalog.=) $1",
+		.expected = SPI_OK_DELETE,
+		.nargs = 1,
+		.argtypes = {TEXTOID},
+		.metadata = true
+	},
+	[IDEM_PLAN_TRANSITION_INSERT] = {
+		.text = "INSERT INTO idem.transition"
+		" (machine, position, from_state, to_state)"
+		" SELECT $1, t.position, t.from_state, t.to_state"
+		" FROM ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3))"
+		" WITH ORDINALITY AS t (from_state, to_state, position)",
+		.expected = SPI_OK_INSERT,
+		.nargs = 3,
+		.argtypes = {TEXTOID, TEXTARRAYOID, TEXTARRAYOID},
+		.metadata = true
+	},
 };
 
 static SPIPlanPtr kept_plan(KeptPlan *kept);
@@ -217,8 +249,8 @@ idem_plan_execute(IdemPlan plan, Oid owner, bool read_only,
 		elog(ERROR, "SPI_connect failed: %s", SPI_result_code_string(code));
 
 	spiplan = kept_plan(kept);
-	snapshot = IsolationIsSerializable() ? GetTransactionSnapshot() :
-		GetLatestSnapshot();
+	snapshot = IsolationIsSerializable() && !kept->metadata ?
+		GetTransactionSnapshot() : GetLatestSnapshot();
 	code = SPI_execute_snapshot(spiplan, (Datum *) values, spinulls,
 								snapshot, InvalidSnapshot, read_only, true, 0);
 	if (code != kept->expected)

@@ -112,7 +112,7 @@ idem_deduct(PG_FUNCTION_ARGS)
 				 errdetail("\"col\" has 0 bytes."),
 				 errhint("Pass the name of the column to deduct from.")));
 	amount = PG_GETARG_NUMERIC(2);
-	idem_check_writable();
+	idem_check_access(IDEM_WRITE);
 
 	idem_target_open(&target, PG_GETARG_OID(0), NameStr(*PG_GETARG_NAME(1)),
 					 RowExclusiveLock);
@@ -135,7 +135,7 @@ idem_lock_row(PG_FUNCTION_ARGS)
 	bool		locked = false;
 
 	idem_arg_not_null(fcinfo, 0, "target");
-	idem_check_writable();
+	idem_check_access(IDEM_WRITE);
 
 	idem_target_open(&target, PG_GETARG_OID(0), NULL, RowShareLock);
 	idem_target_key(&target, fcinfo, 1);
@@ -175,7 +175,7 @@ idem_insert(PG_FUNCTION_ARGS)
 	Datum		result[2];
 	bool		resultnull[2] = {false, false};
 
-	idem_check_writable();
+	idem_check_access(IDEM_WRITE);
 
 	desc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(candidate),
 								  HeapTupleHeaderGetTypMod(candidate));

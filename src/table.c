@@ -43,7 +43,6 @@ static int	ntables_used = 0;
 
 static void invalidate(Datum arg, Oid relid);
 static void use_table(IdemTable *table);
-static void find_table(IdemTable *table);
 static Oid	index_as_made(const IdemTable *table, Relation heap);
 static bool is_key_index(const IdemTable *table, Relation index);
 
@@ -71,7 +70,10 @@ idem_table_open(IdemTable *table, LOCKMODE lockmode, bool direct,
 		CHECK_FOR_INTERRUPTS();
 
 		if (!OidIsValid(table->relid))
-			find_table(table);
+		{
+			table->route = IDEM_ROUTE_UNKNOWN;
+			table->relid = idem_find_table(table->relname);
+		}
 		heap = try_table_open(table->relid, lockmode);
 		*index = NULL;
 
@@ -110,6 +112,24 @@ idem_table_open(IdemTable *table, LOCKMODE lockmode, bool direct,
 	}
 }
 
+/* Looks a table of ours up by its name. */
+Oid
+idem_find_table(const char *relname)
+{
+	Oid			schema = get_namespace_oid("idem", true);
+	Oid			relid = InvalidOid;
+
+	if (OidIsValid(schema))
+		relid = get_relname_relid(relname, schema);
+	if (!OidIsValid(relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation \"idem.%s\" does not exist", relname),
+				 errdetail("The tables of the extension \"idem\" are not in this database."),
+				 errhint("Run CREATE EXTENSION idem.")));
+	return relid;
+}
+
 
 /*
  * Forgets what is known of a table.  This may run at any moment that takes a
@@ -140,23 +160,6 @@ use_table(IdemTable *table)
 	if (ntables_used == MAX_TABLES)
 		elog(ERROR, "too many tables");
 	tables_used[ntables_used++] = table;
-}
-
-/* Looks a table up by its name. */
-static void
-find_table(IdemTable *table)
-{
-	Oid			schema = get_namespace_oid("idem", true);
-
-	table->route = IDEM_ROUTE_UNKNOWN;
-	if (OidIsValid(schema))
-		table->relid = get_relname_relid(table->relname, schema);
-	if (!OidIsValid(table->relid))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("relation \"idem.%s\" does not exist", table->relname),
-				 errdetail("The tables of the extension \"idem\" are not in this database."),
-				 errhint("Run CREATE EXTENSION idem.")));
 }
 
 /*

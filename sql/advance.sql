@@ -1,0 +1,169 @@
+-- idem_advance: what each verdict does, column types, keys, as the caller, on a table with the trigger, errors
+
+\set SHOW_CONTEXT never
+\pset format unaligned
+\pset tuples_only on
+\pset null NULL
+SET client_min_messages = warning;
+CREATE SCHEMA advance_test;
+SET search_path = advance_test, public;
+
+CREATE FUNCTION public.advance_error_of(statement text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	code text; message text; detail text; hint text; result text;
+BEGIN
+	EXECUTE statement INTO result;
+	RETURN format('no error, %s', coalesce(result, 'NULL'));
+EXCEPTION WHEN OTHERS THEN
+	GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, message = MESSAGE_TEXT,
+		detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
+	RETURN format(E'%s: %s\n  DETAIL: %s\n  HINT: %s', code, message, detail, hint);
+END $$;
+
+SELECT idem_machine('advance order', 'created -> paid -> shipped -> done; created -> cancelled');
+CREATE TABLE orders (id int PRIMARY KEY, status text, code text, note text);
+CREATE UNIQUE INDEX orders_code ON orders (code);
+INSERT INTO orders VALUES (1, 'created', 'A-1'), (2, NULL, 'A-2'), (3, 'gone', 'A-3');
+
+--
+-- verdicts
+--
+SELECT idem_advance('advance order', 'orders', 'status', 'paid', 1);
+SELECT idem_advance('advance order', 'orders', 'status', 'paid', 1);
+CREATE TEMP TABLE before AS SELECT ctid AS tid, xmin::text AS xid FROM orders WHERE id = 1;
+SELECT idem_advance('advance order', 'orders', 'status', 'created', 1);
+-- same and late write nothing, and take no transaction id
+BEGIN;
+SELECT idem_advance('advance order', 'orders', 'status', 'paid', 1), idem_advance('advance order', 'orders', 'status', 'created', 1);
+SELECT pg_current_xact_id_if_assigned() IS NULL;
+COMMIT;
+SELECT count(*) FROM orders o JOIN before b ON (o.ctid, o.xmin::text) = (b.tid, b.xid);
+-- in a cycle what is the same now may be a move after a rival's: the row is locked
+SELECT idem_machine('advance cycle', 'on -> off -> on; on -> broken');
+CREATE TABLE switch (id int PRIMARY KEY, status text);
+INSERT INTO switch VALUES (1, 'on');
+BEGIN;
+SELECT idem_advance('advance cycle', 'switch', 'status', 'on', 1);
+SELECT pg_current_xact_id_if_assigned() IS NULL;
+COMMIT;
+SELECT advance_error_of($$SELECT idem_advance('advance order', 'orders', 'status', 'done', 1)$$);
+SELECT advance_error_of($$SELECT idem_advance('advance order', 'orders', 'status', 'cancelled', 1)$$);
+-- null
+SELECT advance_error_of($$SELECT idem_advance('advance order', 'orders', 'status', 'paid', 2)$$);
+SELECT idem_advance('advance order', 'orders', 'status', 'created', 2);
+-- calls in one statement see each other in order
+SELECT idem_advance('advance order', 'orders', 'status', 'paid', 2), idem_advance('advance order', 'orders', 'status', 'shipped', 2),
+	idem_advance('advance order', 'orders', 'status', 'paid', 2), idem_advance('advance order', 'orders', 'status', 'done', 2);
+-- a state that is not in the machine: asked for, or in the row
+SELECT advance_error_of($$SELECT idem_advance('advance order', 'orders', 'status', 'lost', 1)$$);
+SELECT advance_error_of($$SELECT idem_advance('advance order', 'orders', 'status', 'paid', 3)$$);
+SELECT advance_error_of($$SELECT idem_advance('advance none', 'orders', 'status', 'paid', 1)$$);
+-- no row
+SELECT advance_error_of($$SELECT idem_advance('advance order', 'orders', 'status', 'paid', 4)$$);
+-- a unique index; its own values
+SELECT idem_advance('advance order', 'orders_code', 'status', 'shipped', 'A-1');
+SELECT advance_error_of($$SELECT idem_advance('advance order', 'orders_code', 'status', 'done', 'A-1', 1)$$);
+TABLE orders ORDER BY id;
+
+--
+-- column types
+--
+CREATE TYPE status_enum AS ENUM ('done', 'cancelled', 'created', 'paid', 'shipped');
+CREATE DOMAIN status_domain AS varchar(20) CHECK (value <> 'shipped');
+CREATE DOMAIN enum_domain AS status_enum;
+CREATE FUNCTION pg_temp.try_type(type text) RETURNS SETOF text LANGUAGE plpgsql AS $$
+BEGIN
+	EXECUTE format('CREATE TABLE typed (id int PRIMARY KEY, status %s)', type);
+	INSERT INTO typed VALUES (1, 'created');
+	RETURN NEXT type;
+	RETURN NEXT advance_error_of($x$SELECT idem_advance('advance order', 'typed', 'status', 'paid', 1)$x$);
+	RETURN NEXT advance_error_of($x$SELECT idem_advance('advance order', 'typed', 'status', 'paid', 1)$x$);
+	RETURN NEXT advance_error_of($x$SELECT idem_advance('advance order', 'typed', 'status', 'created', 1)$x$);
+	RETURN NEXT advance_error_of($x$SELECT idem_advance('advance order', 'typed', 'status', 'shipped', 1)$x$);
+	RETURN NEXT (SELECT string_agg(format('%s %s', id, status), ', ' ORDER BY id) FROM typed);
+	DROP TABLE typed;
+END $$;
+SELECT pg_temp.try_type(t) FROM unnest(ARRAY['text', 'varchar(9)', 'char(12)', 'name', 'status_enum', 'enum_domain']) AS t;
+-- what the column itself refuses
+SELECT pg_temp.try_type(t) FROM unnest(ARRAY['status_domain', 'varchar(7) CHECK (status <> ''shipped'')']) AS t;
+CREATE TABLE narrow (id int PRIMARY KEY, status varchar(7));
+INSERT INTO narrow VALUES (1, 'created');
+SELECT advance_error_of($$SELECT idem_advance('advance order', 'narrow', 'status', 'cancelled', 1)$$);
+CREATE TABLE other_types (id int PRIMARY KEY, n int, a text[], g text GENERATED ALWAYS AS ('paid') STORED);
+INSERT INTO other_types VALUES (1);
+SELECT advance_error_of(format($$SELECT idem_advance('advance order', 'other_types', %L, 'paid', 1)$$, c)) FROM unnest(ARRAY['n', 'a', 'g']) c;
+
+--
+-- a table with the trigger: both ask the same machine
+--
+CREATE TABLE guarded (id int PRIMARY KEY, status text);
+CREATE TRIGGER s BEFORE INSERT OR UPDATE ON guarded FOR EACH ROW EXECUTE FUNCTION idem_state('advance order', 'status', 'late=error', 'ahead=allow');
+INSERT INTO guarded VALUES (1, 'created');
+SELECT advance_error_of(format($$SELECT idem_advance('advance order', 'guarded', 'status', %L, 1)$$, s)) FROM unnest(ARRAY['created', 'done', 'paid', 'created', 'cancelled']) s;
+SELECT status FROM guarded;
+-- another machine on the same column has its own say
+SELECT idem_machine('advance back', 'done -> shipped -> paid -> created; paid -> cancelled');
+SELECT advance_error_of($$SELECT idem_advance('advance back', 'guarded', 'status', 'created', 1)$$);
+SELECT advance_error_of($$SELECT idem_advance('advance back', 'guarded', 'status', 'cancelled', 1)$$);
+DROP TRIGGER s ON guarded;
+CREATE TRIGGER s BEFORE INSERT OR UPDATE ON guarded FOR EACH ROW EXECUTE FUNCTION idem_state('advance order', 'status');
+SELECT advance_error_of($$SELECT idem_advance('advance back', 'guarded', 'status', 'created', 1)$$);
+SELECT status FROM guarded;
+
+--
+-- as the caller
+--
+CREATE ROLE regress_advance_user;
+GRANT USAGE ON SCHEMA advance_test TO regress_advance_user;
+SET ROLE regress_advance_user;
+SELECT advance_error_of($$SELECT idem_advance('advance order', 'orders', 'status', 'done', 1)$$);
+RESET ROLE;
+GRANT SELECT ON orders TO regress_advance_user;
+SET ROLE regress_advance_user;
+SELECT advance_error_of($$SELECT idem_advance('advance order', 'orders', 'status', 'done', 1)$$);
+-- it may read that the message is late
+SELECT advance_error_of($$SELECT idem_advance('advance order', 'orders', 'status', 'created', 1)$$);
+RESET ROLE;
+GRANT UPDATE (status) ON orders TO regress_advance_user;
+SET ROLE regress_advance_user;
+SELECT advance_error_of($$SELECT idem_advance('advance order', 'orders', 'status', 'done', 1)$$);
+RESET ROLE;
+ALTER TABLE orders ENABLE ROW LEVEL SECURITY;
+CREATE POLICY p ON orders TO regress_advance_user USING (id <> 2);
+SET ROLE regress_advance_user;
+SELECT advance_error_of($$SELECT idem_advance('advance order', 'orders', 'status', 'done', 2)$$);
+RESET ROLE;
+
+BEGIN READ ONLY;
+SELECT advance_error_of($$SELECT idem_advance('advance order', 'orders', 'status', 'paid', 1)$$);
+COMMIT;
+
+--
+-- arguments
+--
+SELECT advance_error_of($$SELECT idem_advance(NULL, 'orders', 'status', 'paid', 1)$$);
+SELECT advance_error_of($$SELECT idem_advance('advance order', NULL, 'status', 'paid', 1)$$);
+SELECT advance_error_of($$SELECT idem_advance('advance order', 'orders', NULL, 'paid', 1)$$);
+SELECT advance_error_of($$SELECT idem_advance('advance order', 'orders', 'status', NULL, 1)$$);
+SELECT advance_error_of($$SELECT idem_advance('advance order', 'orders', 'status', 'paid', NULL::int)$$);
+SELECT advance_error_of($$SELECT idem_advance('', 'orders', 'status', 'paid', 1)$$);
+SELECT advance_error_of($$SELECT idem_advance('advance order', 'orders', 'status', '', 1)$$);
+SELECT advance_error_of($$SELECT idem_advance('advance order', 'orders', 'status', repeat('x', 256), 1)$$);
+SELECT advance_error_of($$SELECT idem_advance('advance order', 'orders', 'state', 'paid', 1)$$);
+SELECT advance_error_of($$SELECT idem_advance('advance order', 'orders', 'ctid', 'paid', 1)$$);
+CREATE TABLE keyless (id int, status text);
+SELECT advance_error_of($$SELECT idem_advance('advance order', 'keyless', 'status', 'paid', 1)$$);
+
+-- a column that is renamed or dropped between two calls of a session
+SELECT idem_advance('advance order', 'guarded', 'status', 'paid', 1);
+ALTER TABLE guarded RENAME status TO state;
+SELECT advance_error_of($$SELECT idem_advance('advance order', 'guarded', 'status', 'done', 1)$$);
+DROP TRIGGER s ON guarded;
+ALTER TABLE guarded DROP state, ADD status status_enum DEFAULT 'paid';
+SELECT advance_error_of($$SELECT idem_advance('advance order', 'guarded', 'status', 'shipped', 1)$$);
+TABLE guarded;
+
+DROP SCHEMA advance_test CASCADE;
+DROP ROLE regress_advance_user;
+DROP FUNCTION advance_error_of(text);
+DELETE FROM idem.transition WHERE machine LIKE 'advance %';
