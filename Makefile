@@ -16,12 +16,15 @@ OBJS = \
 	src/lock.o \
 	src/machine.o \
 	src/plan.o \
+	src/purge.o \
 	src/row.o \
 	src/rowspec.o \
 	src/state.o \
 	src/store.o \
 	src/table.o \
 	src/target.o \
+	src/token.o \
+	src/tokentext.o \
 	src/version.o
 
 EXTENSION = idem

@@ -83,6 +83,51 @@ COMMENT ON COLUMN idem.transition.to_state IS 'null: from_state stands alone';
 
 SELECT pg_catalog.pg_extension_config_dump('idem.transition', '');
 
+-- Tokens: the secrets that sign them, those that were consumed, and how many
+-- were issued where that is limited.  A key's number is random, so that those
+-- of a dump never collide with the one that is made below.
+CREATE TABLE idem.token_key (
+	id pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
+	secret pg_catalog.bytea NOT NULL,
+	created_at pg_catalog.timestamptz NOT NULL,
+	verify_until pg_catalog.timestamptz,
+	CONSTRAINT token_key_pkey PRIMARY KEY (id)
+) USING heap;
+
+COMMENT ON TABLE idem.token_key IS 'secrets that sign and verify tokens';
+COMMENT ON COLUMN idem.token_key.id IS 'number of the key: characters 2 to 13 of its tokens';
+COMMENT ON COLUMN idem.token_key.secret IS 'key of the HMAC';
+COMMENT ON COLUMN idem.token_key.created_at IS 'when it was made; of those without verify_until the newest signs';
+COMMENT ON COLUMN idem.token_key.verify_until IS 'null: may sign; otherwise it only verifies, until then';
+
+CREATE TABLE idem.token_spent (
+	nonce pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
+	expires_at pg_catalog.timestamptz NOT NULL,
+	consumed_at pg_catalog.timestamptz NOT NULL,
+	CONSTRAINT token_spent_pkey PRIMARY KEY (nonce)
+) USING heap;
+
+COMMENT ON TABLE idem.token_spent IS 'tokens that were consumed';
+COMMENT ON COLUMN idem.token_spent.nonce IS 'expiry and nonce: characters 14 to 45 of the token';
+COMMENT ON COLUMN idem.token_spent.expires_at IS 'from then on the row is of no use';
+COMMENT ON COLUMN idem.token_spent.consumed_at IS 'when it was consumed';
+
+CREATE TABLE idem.token_rate (
+	purpose pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
+	subject pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
+	window_end pg_catalog.timestamptz NOT NULL,
+	issued pg_catalog.int4 NOT NULL,
+	CONSTRAINT token_rate_pkey PRIMARY KEY (purpose, subject)
+) USING heap WITH (fillfactor = 50);
+
+COMMENT ON TABLE idem.token_rate IS 'tokens issued under a limit, one row for each purpose and subject';
+COMMENT ON COLUMN idem.token_rate.window_end IS 'end of the window that is counted in';
+COMMENT ON COLUMN idem.token_rate.issued IS 'tokens issued in it';
+
+SELECT pg_catalog.pg_extension_config_dump('idem.token_key', '');
+SELECT pg_catalog.pg_extension_config_dump('idem.token_spent', '');
+SELECT pg_catalog.pg_extension_config_dump('idem.token_rate', '');
+
 --
 -- Claims: the work is in this transaction
 --
@@ -156,7 +201,54 @@ LANGUAGE C
 AS 'MODULE_PATHNAME', 'idem_purge';
 
 COMMENT ON PROCEDURE @extschema@.idem_purge(pg_catalog.interval, pg_catalog.int4) IS
-'for administrators: removes the keys that were done, failed or cancelled longer than older_than ago, with a commit after each batch keys looked at and a notice of what went; never a running, expired or open one; errors: 22004, 22023, 25001 inside a transaction block, 25006';
+'for administrators: removes the keys that were done, failed or cancelled longer than older_than ago, the tokens that were consumed longer ago and have expired, and the counts of issued tokens whose window ended longer ago, with a commit after each batch keys looked at and a notice of what went; never a running, expired or open key; errors: 22004, 22023, 25001 inside a transaction block, 25006';
+
+--
+-- Tokens: issued at will, consumed once
+--
+
+CREATE FUNCTION @extschema@.idem_token_issue(purpose pg_catalog.text, subject pg_catalog.text DEFAULT '', ttl pg_catalog.interval DEFAULT '15 minutes', max_issues pg_catalog.int4 DEFAULT NULL, per pg_catalog.interval DEFAULT '1 minute')
+RETURNS pg_catalog.text
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'idem_token_issue';
+
+COMMENT ON FUNCTION @extschema@.idem_token_issue(pg_catalog.text, pg_catalog.text, pg_catalog.interval, pg_catalog.int4, pg_catalog.interval) IS
+'a token, 88 characters that are safe in a URL, good once for purpose (1 to 255 bytes) and subject (0 to 255 bytes) until ttl has passed; max_issues: how many may be issued for (purpose, subject) in a window of per, null for no limit; without a limit writes nothing and works on a standby; errors: 22004, 22023, 25006 and 40001 with a limit, 55000 if there is no key, ID429 if there were too many';
+
+CREATE FUNCTION @extschema@.idem_token_consume(token pg_catalog.text, purpose pg_catalog.text, subject pg_catalog.text DEFAULT '')
+RETURNS pg_catalog.bool
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'idem_token_consume';
+
+COMMENT ON FUNCTION @extschema@.idem_token_consume(pg_catalog.text, pg_catalog.text, pg_catalog.text) IS
+'consumes a token in this transaction; true: it was live, false: it is used, expired, forged, or of another purpose or subject; waits for a transaction that is consuming it; errors: 22004, 22023, 25006, 40001';
+
+CREATE FUNCTION @extschema@.idem_token_rotate(token pg_catalog.text, purpose pg_catalog.text, subject pg_catalog.text DEFAULT '', ttl pg_catalog.interval DEFAULT '15 minutes')
+RETURNS pg_catalog.text
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'idem_token_rotate';
+
+COMMENT ON FUNCTION @extschema@.idem_token_rotate(pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.interval) IS
+'consumes a token as idem_token_consume does and returns a fresh one for the same purpose and subject, good until ttl has passed; null if it was not live; errors: 22004, 22023, 25006, 40001, 55000';
+
+CREATE FUNCTION @extschema@.idem_token_status(token pg_catalog.text, purpose pg_catalog.text, subject pg_catalog.text DEFAULT '')
+RETURNS pg_catalog.text
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'idem_token_status';
+
+COMMENT ON FUNCTION @extschema@.idem_token_status(pg_catalog.text, pg_catalog.text, pg_catalog.text) IS
+'what is committed of a token, or done by this transaction: live; used (consumed and not yet expired); expired; invalid (forged, or of another purpose, subject or installation); writes nothing, waits for nobody, works on a standby; errors: 22004, 22023';
+
+CREATE FUNCTION @extschema@.idem_token_rekey()
+RETURNS pg_catalog.void
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'idem_token_rekey';
+
+COMMENT ON FUNCTION @extschema@.idem_token_rekey() IS
+'for administrators: makes a new secret, which signs from now on; the ones before verify what they signed for 366 days more; errors: 25006, 40001';
+
+-- the first secret; pg_upgrade makes the objects without running this script
+SELECT @extschema@.idem_token_rekey();
 
 --
 -- Attempts: the work leaves the database
@@ -321,12 +413,21 @@ REVOKE ALL ON TABLE idem.claim FROM PUBLIC;
 REVOKE ALL ON TABLE idem.lock FROM PUBLIC;
 REVOKE ALL ON TABLE idem.transition FROM PUBLIC;
 
+-- who reads a secret can sign, and who writes can have a token again
+REVOKE ALL ON TABLE idem.token_key FROM PUBLIC;
+REVOKE ALL ON TABLE idem.token_spent FROM PUBLIC;
+REVOKE ALL ON TABLE idem.token_rate FROM PUBLIC;
+
 -- these reach every role's keys
 REVOKE ALL ON FUNCTION @extschema@.idem_forget(pg_catalog.text, pg_catalog.text) FROM PUBLIC;
 REVOKE ALL ON PROCEDURE @extschema@.idem_purge(pg_catalog.interval, pg_catalog.int4) FROM PUBLIC;
 
 -- a machine decides for every role's rows
 REVOKE ALL ON FUNCTION @extschema@.idem_machine(pg_catalog.text, pg_catalog.text) FROM PUBLIC;
+
+-- makes the secret that all tokens depend on
+REVOKE ALL ON FUNCTION @extschema@.idem_token_rekey() FROM PUBLIC;
+
 
 -- ALTER DEFAULT PRIVILEGES may have granted all of this to others than PUBLIC
 DO LANGUAGE plpgsql $$
@@ -352,7 +453,7 @@ BEGIN
 			AND d.refobjid OPERATOR(pg_catalog.=) e.oid
 			AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass
 			AND d.objid OPERATOR(pg_catalog.=) p.oid
-			AND p.proname OPERATOR(pg_catalog.=) ANY (ARRAY['idem_forget', 'idem_machine', 'idem_purge'])
+			AND p.proname OPERATOR(pg_catalog.=) ANY (ARRAY['idem_forget', 'idem_machine', 'idem_purge', 'idem_token_rekey'])
 			AND a.grantee OPERATOR(pg_catalog.<>) 0 AND a.grantee OPERATOR(pg_catalog.<>) p.proowner
 	LOOP
 		EXECUTE command;

@@ -14,6 +14,7 @@
 #include "postgres.h"
 
 #include "access/tupdesc.h"
+#include "datatype/timestamp.h"
 #include "fmgr.h"
 #include "storage/itemptr.h"
 #include "storage/lock.h"
@@ -30,6 +31,7 @@
 #define ERRCODE_IDEM_IN_PROGRESS		MAKE_SQLSTATE('I','D','4','0','9')
 #define ERRCODE_IDEM_STALE				MAKE_SQLSTATE('I','D','4','1','2')
 #define ERRCODE_IDEM_OTHER_REQUEST		MAKE_SQLSTATE('I','D','4','2','2')
+#define ERRCODE_IDEM_TOO_MANY			MAKE_SQLSTATE('I','D','4','2','9')
 #define ERRCODE_IDEM_TRANSITION			MAKE_SQLSTATE('I','D','4','6','0')
 
 /*
@@ -41,6 +43,8 @@
 #define IDEM_SEQ_MAX		1024
 #define IDEM_MACHINE_MAX	255
 #define IDEM_STATE_MAX		255
+#define IDEM_PURPOSE_MAX	255
+#define IDEM_SUBJECT_MAX	255
 
 /* arg.c: what an argument of the API may be */
 extern text *idem_arg_text(FunctionCallInfo fcinfo, int argno,
@@ -70,10 +74,25 @@ typedef enum IdemPlan
 	IDEM_PLAN_LOCK_UPDATE,
 	IDEM_PLAN_TRANSITION_LOAD,
 	IDEM_PLAN_TRANSITION_DELETE,
-	IDEM_PLAN_TRANSITION_INSERT
+	IDEM_PLAN_TRANSITION_INSERT,
+	IDEM_PLAN_TOKEN_KEY_FIND,
+	IDEM_PLAN_TOKEN_KEY_INSERT,
+	IDEM_PLAN_TOKEN_KEY_SIGNING,
+	IDEM_PLAN_TOKEN_KEY_RETIRE,
+	IDEM_PLAN_TOKEN_KEY_DROP,
+	IDEM_PLAN_TOKEN_SPENT_FIND,
+	IDEM_PLAN_TOKEN_SPENT_INSERT,
+	IDEM_PLAN_TOKEN_SPENT_WINDOW,
+	IDEM_PLAN_TOKEN_SPENT_PURGE,
+	IDEM_PLAN_TOKEN_RATE_FIND,
+	IDEM_PLAN_TOKEN_RATE_INSERT,
+	IDEM_PLAN_TOKEN_RATE_LOCK,
+	IDEM_PLAN_TOKEN_RATE_UPDATE,
+	IDEM_PLAN_TOKEN_RATE_WINDOW,
+	IDEM_PLAN_TOKEN_RATE_PURGE
 } IdemPlan;
 
-#define IDEM_PLANS			(IDEM_PLAN_TRANSITION_INSERT + 1)
+#define IDEM_PLANS			(IDEM_PLAN_TOKEN_RATE_PURGE + 1)
 
 extern uint64 idem_plan_execute(IdemPlan plan, Oid owner, bool read_only,
 								const Datum *values, const bool *nulls,
@@ -98,6 +117,8 @@ typedef struct IdemTable
 	int			natts;
 	int			required;		/* so many columns are NOT NULL, the first */
 	Oid			atttypes[IDEM_MAX_ATTS];
+	bool		metadata;		/* idem_store_read sees its latest state,
+								 * whatever the isolation level */
 	IdemPlan	find;			/* key -> all columns */
 	IdemPlan	insert;			/* all columns, ON CONFLICT DO NOTHING */
 	IdemPlan	lock;			/* key -> FOR NO KEY UPDATE */
@@ -378,5 +399,32 @@ extern void idem_target_close(IdemTarget *target);
 
 /* version.c: known to rowspec.c, because it changes no column but its own */
 extern PGDLLEXPORT Datum idem_version(PG_FUNCTION_ARGS);
+
+/* tokentext.c: what a token looks like */
+#define IDEM_TOKEN_KEY_BYTES	9
+#define IDEM_TOKEN_NONCE_BYTES	16
+#define IDEM_TOKEN_MAC_BYTES	32
+#define IDEM_TOKEN_KEY_LEN		12
+#define IDEM_TOKEN_NAME_LEN		32
+#define IDEM_TOKEN_HEAD_LEN		(1 + IDEM_TOKEN_KEY_LEN + IDEM_TOKEN_NAME_LEN)
+#define IDEM_TOKEN_LEN			(IDEM_TOKEN_HEAD_LEN + 43)
+
+typedef struct IdemToken
+{
+	char		key[IDEM_TOKEN_KEY_LEN];	/* number of its key, as text */
+	char		name[IDEM_TOKEN_NAME_LEN];	/* expiry and nonce, as text */
+	TimestampTz expires;
+	uint8		mac[IDEM_TOKEN_MAC_BYTES];
+} IdemToken;
+
+extern void idem_token_key_text(char *text, const uint8 *number);
+extern void idem_token_head(char *text, const char *key, TimestampTz expires,
+							const uint8 *nonce);
+extern void idem_token_seal(char *text, const uint8 *mac);
+extern bool idem_token_parse(const char *text, int len, IdemToken *token);
+
+/* token.c: its tables, for the purge */
+extern IdemTable idem_token_spent_table;
+extern IdemTable idem_token_rate_table;
 
 #endif							/* IDEM_H */

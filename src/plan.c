@@ -16,7 +16,8 @@
  * world, and answering from an old snapshot that it is unknown would run the
  * work twice.  Under serializable it sees the transaction's own snapshot, so
  * that the server's conflict detection covers what we read.  Metadata is seen
- * in its latest state also there, as the catalogs are.
+ * in its latest state also there, as the catalogs are: also the keys of
+ * tokens, for what a new one has signed is good at once.
  *
  * A plan is made at its first use and kept for the life of the session; the
  * server plans it again by itself when a table changes or the extension is
@@ -73,6 +74,14 @@ typedef struct KeptPlan
 
 #define LOCK_TYPES \
 	{TEXTOID, REGROLEOID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID}
+
+#define TOKEN_KEY_COLUMNS	"id, secret, created_at, verify_until"
+#define TOKEN_SPENT_COLUMNS	"nonce, expires_at, consumed_at"
+#define TOKEN_RATE_COLUMNS	"purpose, subject, window_end, issued"
+
+#define TOKEN_RATE_BY_KEY \
+	" WHERE purpose OPERATOR(pg_catalog.=) $1" \
+	" AND subject OPERATOR(pg_catalog.=) $2"
 
 static KeptPlan kept_plans[IDEM_PLANS] = {
 	[IDEM_PLAN_CLAIM_FIND] = {
@@ -204,6 +213,130 @@ static KeptPlan kept_plans[IDEM_PLANS] = {
 		.nargs = 3,
 		.argtypes = {TEXTOID, TEXTARRAYOID, TEXTARRAYOID},
 		.metadata = true
+	},
+
+	[IDEM_PLAN_TOKEN_KEY_FIND] = {
+		.text = "SELECT " TOKEN_KEY_COLUMNS " FROM idem.token_key"
+		" WHERE id OPERATOR(pg_catalog.=) $1",
+		.expected = SPI_OK_SELECT,
+		.nargs = 1,
+		.argtypes = {TEXTOID},
+		.metadata = true
+	},
+	[IDEM_PLAN_TOKEN_KEY_INSERT] = {
+		.text = "INSERT INTO idem.token_key (" TOKEN_KEY_COLUMNS ")"
+		" VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+		.expected = SPI_OK_INSERT,
+		.nargs = 4,
+		.argtypes = {TEXTOID, BYTEAOID, TIMESTAMPTZOID, TIMESTAMPTZOID}
+	},
+
+	/* after a restore there are several that may sign: all agree on one */
+	[IDEM_PLAN_TOKEN_KEY_SIGNING] = {
+		.text = "SELECT " TOKEN_KEY_COLUMNS " FROM idem.token_key"
+		" WHERE verify_until IS NULL"
+		" ORDER BY created_at DESC, id DESC LIMIT 1",
+		.expected = SPI_OK_SELECT,
+		.metadata = true
+	},
+	[IDEM_PLAN_TOKEN_KEY_RETIRE] = {
+		.text = "UPDATE idem.token_key SET verify_until = $1"
+		" WHERE verify_until IS NULL",
+		.expected = SPI_OK_UPDATE,
+		.nargs = 1,
+		.argtypes = {TIMESTAMPTZOID}
+	},
+	[IDEM_PLAN_TOKEN_KEY_DROP] = {
+		.text = "DELETE FROM idem.token_key"
+		" WHERE verify_until OPERATOR(pg_catalog.<=) $1",
+		.expected = SPI_OK_DELETE,
+		.nargs = 1,
+		.argtypes = {TIMESTAMPTZOID}
+	},
+
+	[IDEM_PLAN_TOKEN_SPENT_FIND] = {
+		.text = "SELECT " TOKEN_SPENT_COLUMNS " FROM idem.token_spent"
+		" WHERE nonce OPERATOR(pg_catalog.=) $1",
+		.expected = SPI_OK_SELECT,
+		.nargs = 1,
+		.argtypes = {TEXTOID}
+	},
+	[IDEM_PLAN_TOKEN_SPENT_INSERT] = {
+		.text = "INSERT INTO idem.token_spent (" TOKEN_SPENT_COLUMNS ")"
+		" VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+		.expected = SPI_OK_INSERT,
+		.nargs = 3,
+		.argtypes = {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID}
+	},
+	[IDEM_PLAN_TOKEN_SPENT_WINDOW] = {
+		.text = "SELECT nonce FROM ("
+		"SELECT nonce FROM idem.token_spent"
+		" WHERE nonce OPERATOR(pg_catalog.>) $1"
+		" ORDER BY nonce LIMIT $2) AS keys"
+		" ORDER BY nonce DESC LIMIT 1",
+		.expected = SPI_OK_SELECT,
+		.nargs = 2,
+		.argtypes = {TEXTOID, INT4OID}
+	},
+
+	/* never before it has expired: it would be live again */
+	[IDEM_PLAN_TOKEN_SPENT_PURGE] = {
+		.text = "DELETE FROM idem.token_spent"
+		" WHERE nonce OPERATOR(pg_catalog.>) $1"
+		" AND nonce OPERATOR(pg_catalog.<=) $2"
+		" AND consumed_at OPERATOR(pg_catalog.<) $3"
+		" AND expires_at OPERATOR(pg_catalog.<=) $4",
+		.expected = SPI_OK_DELETE,
+		.nargs = 4,
+		.argtypes = {TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID}
+	},
+
+	[IDEM_PLAN_TOKEN_RATE_FIND] = {
+		.text = "SELECT " TOKEN_RATE_COLUMNS " FROM idem.token_rate"
+		TOKEN_RATE_BY_KEY,
+		.expected = SPI_OK_SELECT,
+		.nargs = 2,
+		.argtypes = {TEXTOID, TEXTOID}
+	},
+	[IDEM_PLAN_TOKEN_RATE_INSERT] = {
+		.text = "INSERT INTO idem.token_rate (" TOKEN_RATE_COLUMNS ")"
+		" VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+		.expected = SPI_OK_INSERT,
+		.nargs = 4,
+		.argtypes = {TEXTOID, TEXTOID, TIMESTAMPTZOID, INT4OID}
+	},
+	[IDEM_PLAN_TOKEN_RATE_LOCK] = {
+		.text = "SELECT FROM idem.token_rate" TOKEN_RATE_BY_KEY
+		" FOR NO KEY UPDATE",
+		.expected = SPI_OK_SELECT,
+		.nargs = 2,
+		.argtypes = {TEXTOID, TEXTOID}
+	},
+	[IDEM_PLAN_TOKEN_RATE_UPDATE] = {
+		.text = "UPDATE idem.token_rate SET window_end = $3, issued = $4"
+		TOKEN_RATE_BY_KEY,
+		.expected = SPI_OK_UPDATE,
+		.nargs = 4,
+		.argtypes = {TEXTOID, TEXTOID, TIMESTAMPTZOID, INT4OID}
+	},
+	[IDEM_PLAN_TOKEN_RATE_WINDOW] = {
+		.text = "SELECT purpose, subject FROM ("
+		"SELECT purpose, subject FROM idem.token_rate"
+		" WHERE ROW(purpose, subject) OPERATOR(pg_catalog.>) ROW($1, $2)"
+		" ORDER BY purpose, subject LIMIT $3) AS keys"
+		" ORDER BY purpose DESC, subject DESC LIMIT 1",
+		.expected = SPI_OK_SELECT,
+		.nargs = 3,
+		.argtypes = {TEXTOID, TEXTOID, INT4OID}
+	},
+	[IDEM_PLAN_TOKEN_RATE_PURGE] = {
+		.text = "DELETE FROM idem.token_rate"
+		" WHERE ROW(purpose, subject) OPERATOR(pg_catalog.>) ROW($1, $2)"
+		" AND ROW(purpose, subject) OPERATOR(pg_catalog.<=) ROW($3, $4)"
+		" AND window_end OPERATOR(pg_catalog.<) $5",
+		.expected = SPI_OK_DELETE,
+		.nargs = 5,
+		.argtypes = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID}
 	},
 };
 

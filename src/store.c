@@ -200,7 +200,8 @@ idem_store_read(IdemStore *store, const Datum *key, IdemRow *row)
 		return;
 	}
 
-	snapshot = RegisterSnapshot(IsolationIsSerializable() ?
+	snapshot = RegisterSnapshot(IsolationIsSerializable() &&
+								!store->table->metadata ?
 								GetTransactionSnapshot() : GetLatestSnapshot());
 	scan(store, key, snapshot, row);
 	UnregisterSnapshot(snapshot);
