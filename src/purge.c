@@ -88,7 +88,7 @@ idem_purge(PG_FUNCTION_ARGS)
 													 TimestampTzGetDatum(GetCurrentTimestamp()),
 													 IntervalPGetDatum(older_than)));
 
-	for (int i = 0; i < lengthof(purges); i++)
+	for (int i = 0; i < (int) lengthof(purges); i++)
 		purge_table(&purges[i], cutoff, batch);
 
 	PG_RETURN_VOID();
