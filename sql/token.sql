@@ -50,6 +50,7 @@ SELECT idem_token_status(:'t', 'form'), idem_token_consume(:'u', 'form'), idem_t
 DO 'BEGIN PERFORM pg_sleep(1.05); END';
 SELECT idem_token_status(:'t', 'form'), idem_token_consume(:'t', 'form'),
 	idem_token_rotate(:'t', 'form') IS NULL AS kept, idem_token_status(:'u', 'form') AS used;
+SELECT count(*) AS recorded FROM idem.token_spent WHERE nonce = substr(:'t', 14, 32);
 COMMIT;
 
 -- rotate: the old one is used, the new one is live

@@ -53,7 +53,6 @@
 #include "catalog/pg_type.h"
 #include "common/hmac.h"
 #include "common/sha2.h"
-#include "miscadmin.h"
 #include "port/pg_bswap.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
