@@ -177,6 +177,11 @@ SELECT call, token_try('SELECT ' || call) AS answer FROM (VALUES
 	('idem_token_issue(''p'', max_issues => 1, per => ''0'')')
 ) AS v (call);
 
+-- all three tables are reached directly, unless idem.force_sql says otherwise
+SELECT t, EXISTS (SELECT FROM pg_backend_memory_contexts WHERE ident LIKE format('%%FROM idem.%s WHERE%%$1%%', t) AND ident NOT LIKE '%>%')
+	= current_setting('idem.force_sql')::boolean AS as_set
+FROM unnest(ARRAY['token_key', 'token_spent', 'token_rate']) AS t;
+
 DELETE FROM idem.token_spent;
 DELETE FROM idem.token_rate;
 DROP VIEW token_counts;
