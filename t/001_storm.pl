@@ -117,7 +117,7 @@ SQL
 # the moment between looking for a key and entering it into the index
 foreach my $run ('direct', 'sql', 'mixed')
 {
-	my $steps = 100 * $keys;
+	my $steps = 20 * $keys;
 
 	$node->safe_psql('postgres', 'TRUNCATE effect; ALTER SEQUENCE met RESTART');
 	clients($node, 2, 1, <<"SCRIPT");
