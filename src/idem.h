@@ -63,6 +63,7 @@ typedef enum IdemPlan
 	IDEM_PLAN_CLAIM_FIND,
 	IDEM_PLAN_CLAIM_INSERT,
 	IDEM_PLAN_CLAIM_LOCK,
+	IDEM_PLAN_CLAIM_LOCK_AT_ONCE,
 	IDEM_PLAN_CLAIM_UPDATE,
 	IDEM_PLAN_CLAIM_FORGET,
 	IDEM_PLAN_CLAIM_WINDOW,
@@ -70,6 +71,7 @@ typedef enum IdemPlan
 	IDEM_PLAN_LOCK_FIND,
 	IDEM_PLAN_LOCK_INSERT,
 	IDEM_PLAN_LOCK_LOCK,
+	IDEM_PLAN_LOCK_LOCK_AT_ONCE,
 	IDEM_PLAN_LOCK_SHARE,
 	IDEM_PLAN_LOCK_UPDATE,
 	IDEM_PLAN_TRANSITION_LOAD,
@@ -122,6 +124,7 @@ typedef struct IdemTable
 	IdemPlan	find;			/* key -> all columns */
 	IdemPlan	insert;			/* all columns, ON CONFLICT DO NOTHING */
 	IdemPlan	lock;			/* key -> FOR NO KEY UPDATE */
+	IdemPlan	lock_at_once;	/* the same, NOWAIT */
 	IdemPlan	share;			/* key -> FOR SHARE; if such locks are taken */
 	IdemPlan	update;			/* all columns, by key */
 

@@ -104,6 +104,13 @@ static KeptPlan kept_plans[IDEM_PLANS] = {
 		.nargs = 2,
 		.argtypes = {TEXTOID, TEXTOID}
 	},
+	[IDEM_PLAN_CLAIM_LOCK_AT_ONCE] = {
+		.text = "SELECT FROM idem.claim" CLAIM_BY_KEY
+		" FOR NO KEY UPDATE NOWAIT",
+		.expected = SPI_OK_SELECT,
+		.nargs = 2,
+		.argtypes = {TEXTOID, TEXTOID}
+	},
 	[IDEM_PLAN_CLAIM_UPDATE] = {
 		.text = "UPDATE idem.claim SET owner = $3, status = $4, fence = $5,"
 		" claimed_at = $6, completed_at = $7, lease_until = $8,"
@@ -167,6 +174,13 @@ static KeptPlan kept_plans[IDEM_PLANS] = {
 	},
 	[IDEM_PLAN_LOCK_LOCK] = {
 		.text = "SELECT FROM idem.lock" LOCK_BY_KEY " FOR NO KEY UPDATE",
+		.expected = SPI_OK_SELECT,
+		.nargs = 1,
+		.argtypes = {TEXTOID}
+	},
+	[IDEM_PLAN_LOCK_LOCK_AT_ONCE] = {
+		.text = "SELECT FROM idem.lock" LOCK_BY_KEY
+		" FOR NO KEY UPDATE NOWAIT",
 		.expected = SPI_OK_SELECT,
 		.nargs = 1,
 		.argtypes = {TEXTOID}

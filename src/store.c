@@ -344,7 +344,14 @@ idem_store_insert(IdemStore *store, const Datum *values, const bool *nulls)
 
 	if (store->index == NULL)
 	{
-		if (sql_write(store, store->table->insert, values, nulls) > 0)
+		uint64		inserted;
+
+		if (store->wait)
+			inserted = sql_write(store, store->table->insert, values, nulls);
+		else
+			inserted = sql_write_at_once(store, store->table->insert, values,
+										 nulls);
+		if (inserted > 0)
 			return true;
 		idem_store_refused(store, values);
 		return false;
@@ -657,17 +664,17 @@ static uint64
 sql_write(IdemStore *store, IdemPlan plan, const Datum *values,
 		  const bool *nulls)
 {
-	if (!store->wait)
-		return sql_write_at_once(store, plan, values, nulls);
 	return idem_plan_execute(plan, store->heap->rd_rel->relowner, false,
 							 values, nulls, NULL, NULL, 0);
 }
 
 /*
- * The same where waiting is not wanted.  SQL has no way to ask whether it
- * would wait, so it may do so for a millisecond, and the server's word for
- * having waited too long becomes ours.  A subtransaction is what allows to go
- * on after that.
+ * The same where waiting is not wanted.  A row is locked by a plan that says
+ * NOWAIT.  An insert has no way to ask whether it would wait, so it may do so
+ * for a millisecond, and the server's word for having waited too long becomes
+ * ours.  (For a row that many want this will not do: who waits twice in a row
+ * can be told by the server that the user has cancelled.)  A subtransaction is
+ * what allows to go on after that.
  */
 static uint64
 sql_write_at_once(IdemStore *store, IdemPlan plan, const Datum *values,
@@ -726,10 +733,14 @@ sql_lock(IdemStore *store, const IdemRow *row, IdemRowLock strength)
 {
 	if (store->row_locked)
 		return true;
-	store->row_locked = sql_write(store,
-								  strength == IDEM_LOCK_SHARE ?
-								  store->table->share : store->table->lock,
-								  row->values, NULL) > 0;
+	if (!store->wait)
+		store->row_locked = sql_write_at_once(store, store->table->lock_at_once,
+											  row->values, NULL) > 0;
+	else
+		store->row_locked = sql_write(store,
+									  strength == IDEM_LOCK_SHARE ?
+									  store->table->share : store->table->lock,
+									  row->values, NULL) > 0;
 	return false;
 }
 
