@@ -11,7 +11,8 @@
  *		src/attempt.c	attempts: work that leaves the database
  *		src/lock.c		locks: one holder of a name, with a fencing number
  *		src/claim_row.c	a row of idem.claim, for claims and attempts alike
- *		src/machine.c	state machines: definition and verdict
+ *		src/machine.c	state machines: what is kept of them, verdict
+ *		src/definition.c	a state machine in memory
  *		src/state.c		state machines: the caller's rows
  *		src/row.c		rows of the caller's: deduct, lock, insert once
  *		src/version.c	the version trigger
