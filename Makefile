@@ -12,6 +12,7 @@ OBJS = \
 	src/attempt.o \
 	src/claim.o \
 	src/claim_row.o \
+	src/definition.o \
 	src/keyvalue.o \
 	src/lock.o \
 	src/machine.o \

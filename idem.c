@@ -13,7 +13,8 @@
  *		src/claim_row.c	a row of idem.claim, for claims and attempts alike
  *		src/token.c		tokens: issued at will, consumed once
  *		src/tokentext.c	what a token looks like
- *		src/machine.c	state machines: definition and verdict
+ *		src/machine.c	state machines: what is kept of them, verdict
+ *		src/definition.c	a state machine in memory
  *		src/state.c		state machines: the caller's rows
  *		src/row.c		rows of the caller's: deduct, lock, insert once
  *		src/version.c	the version trigger
