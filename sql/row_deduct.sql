@@ -64,6 +64,7 @@ SELECT outcome($$SELECT idem_deduct('product', 'i4', 1e100, 99)$$);
 -- the amount that was used last is not taken for another, nor for another type
 SELECT idem_deduct('product', 'i4', 1, 1), idem_deduct('product', 'i4', 1.0, 1), idem_deduct('product', 'i8', 1, 1),
 	idem_deduct('product', 'i4', 3, 1), idem_deduct('product', 'i4', 1, 1);
+SELECT idem_deduct('product', 'i8', 40000, 1), idem_deduct('product', 'i2', 40000, 1);
 SELECT i4, i8 FROM product WHERE id = 1;
 
 -- no row; a null is not enough
