@@ -10,6 +10,7 @@ OBJS = \
 	idem.o \
 	src/arg.o \
 	src/attempt.o \
+	src/bucket.o \
 	src/claim.o \
 	src/claim_row.o \
 	src/keyvalue.o \
@@ -20,6 +21,7 @@ OBJS = \
 	src/row.o \
 	src/rowspec.o \
 	src/state.o \
+	src/stock.o \
 	src/store.o \
 	src/table.o \
 	src/target.o \
