@@ -10,6 +10,7 @@ OBJS = \
 	idem.o \
 	src/arg.o \
 	src/attempt.o \
+	src/bucket.o \
 	src/claim.o \
 	src/claim_row.o \
 	src/definition.o \
@@ -21,6 +22,7 @@ OBJS = \
 	src/row.o \
 	src/rowspec.o \
 	src/state.o \
+	src/stock.o \
 	src/store.o \
 	src/table.o \
 	src/target.o \

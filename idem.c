@@ -21,6 +21,8 @@
  *		src/target.c	a table of the caller's and the key of one row
  *		src/rowspec.c	what the catalog says of that table and key
  *		src/keyvalue.c	a key value, as its column takes it
+ *		src/stock.c		stock: hold, confirm, give back
+ *		src/bucket.c	the quantity of an item, in one row or many
  *		src/purge.c		the removal of what is finished
  *		src/store.c		our own hot tables, directly or through SQL
  *		src/table.c		is a table of ours as our script made it?

@@ -15,6 +15,7 @@
 
 #include "access/tupdesc.h"
 #include "datatype/timestamp.h"
+#include "access/skey.h"
 #include "fmgr.h"
 #include "storage/itemptr.h"
 #include "storage/lock.h"
@@ -41,10 +42,14 @@
  */
 #define IDEM_SOURCE_MAX		255
 #define IDEM_SEQ_MAX		1024
+#define IDEM_ITEM_MAX		255
 #define IDEM_MACHINE_MAX	255
 #define IDEM_STATE_MAX		255
 #define IDEM_PURPOSE_MAX	255
 #define IDEM_SUBJECT_MAX	255
+
+/* Most buckets of an item. */
+#define IDEM_BUCKETS_MAX	1024
 
 /* arg.c: what an argument of the API may be */
 extern text *idem_arg_text(FunctionCallInfo fcinfo, int argno,
@@ -56,6 +61,9 @@ extern bool idem_arg_bool(FunctionCallInfo fcinfo, int argno, const char *name);
 extern Interval *idem_arg_interval(FunctionCallInfo fcinfo, int argno,
 								   const char *name);
 extern TimestampTz idem_time_after(TimestampTz time, const Interval *interval);
+extern int32 idem_arg_count(FunctionCallInfo fcinfo, int argno,
+							const char *name, int32 max);
+extern void idem_check_quantity(Datum value, const char *name);
 
 /* plan.c: every SQL text that C runs, first those on our own tables */
 typedef enum IdemPlan
@@ -91,10 +99,24 @@ typedef enum IdemPlan
 	IDEM_PLAN_TOKEN_RATE_LOCK,
 	IDEM_PLAN_TOKEN_RATE_UPDATE,
 	IDEM_PLAN_TOKEN_RATE_WINDOW,
-	IDEM_PLAN_TOKEN_RATE_PURGE
+	IDEM_PLAN_TOKEN_RATE_PURGE,
+	IDEM_PLAN_STOCK_FIND,
+	IDEM_PLAN_STOCK_INSERT,
+	IDEM_PLAN_STOCK_LOCK,
+	IDEM_PLAN_STOCK_LOCK_FREE,
+	IDEM_PLAN_STOCK_UPDATE,
+	IDEM_PLAN_STOCK_ADD,
+	IDEM_PLAN_STOCK_READ,
+	IDEM_PLAN_HOLD_FIND,
+	IDEM_PLAN_HOLD_INSERT,
+	IDEM_PLAN_HOLD_LOCK,
+	IDEM_PLAN_HOLD_UPDATE,
+	IDEM_PLAN_HOLD_EXPIRE,
+	IDEM_PLAN_HOLD_WINDOW,
+	IDEM_PLAN_HOLD_PURGE
 } IdemPlan;
 
-#define IDEM_PLANS			(IDEM_PLAN_TOKEN_RATE_PURGE + 1)
+#define IDEM_PLANS			(IDEM_PLAN_HOLD_PURGE + 1)
 
 extern uint64 idem_plan_execute(IdemPlan plan, Oid owner, bool read_only,
 								const Datum *values, const bool *nulls,
@@ -108,7 +130,8 @@ extern uint64 idem_plan_execute(IdemPlan plan, Oid owner, bool read_only,
 
 /*
  * A table of ours, as the script makes it.  Its primary key is its first
- * nkeys columns, all text COLLATE "C".  The last three members belong to
+ * nkeys columns, each text COLLATE "C" or int4; only keys all of text can be
+ * reserved.  The last four members belong to
  * table.c, which fills them anew after an invalidation.
  */
 typedef struct IdemTable
@@ -121,6 +144,8 @@ typedef struct IdemTable
 	Oid			atttypes[IDEM_MAX_ATTS];
 	bool		metadata;		/* idem_store_read sees its latest state,
 								 * whatever the isolation level */
+	int			further;		/* number of a column with an index of its own
+								 * over its values but nulls; 0: none */
 	IdemPlan	find;			/* key -> all columns */
 	IdemPlan	insert;			/* all columns, ON CONFLICT DO NOTHING */
 	IdemPlan	lock;			/* key -> FOR NO KEY UPDATE */
@@ -136,6 +161,7 @@ typedef struct IdemTable
 		IDEM_ROUTE_KNOWN
 	}			route;
 	Oid			index;			/* InvalidOid: not as made, go through SQL */
+	Oid			further_index;
 } IdemTable;
 
 extern void idem_table_init(void);
@@ -149,6 +175,7 @@ typedef struct IdemStore
 	IdemTable  *table;
 	Relation	heap;
 	Relation	index;			/* NULL: through SQL */
+	Oid			further;		/* the index on column further */
 	bool		wait;			/* may wait for another transaction */
 	bool		busy_is_answer; /* without wait: busy in place of ID409 */
 	bool		busy;			/* another transaction was in the way */
@@ -212,6 +239,8 @@ extern bool idem_store_lock(IdemStore *store, const IdemRow *row,
 extern bool idem_store_update(IdemStore *store, IdemRow *row,
 							  const Datum *values, const bool *nulls);
 extern void idem_store_refused(IdemStore *store, const Datum *key);
+extern void idem_store_scankey(ScanKey scankey, const IdemTable *table, int i,
+							   Datum value);
 extern char *idem_store_key(const IdemTable *table, const Datum *key);
 extern void idem_check_owner(const IdemTable *table, const Datum *key,
 							 Datum owner);
@@ -484,5 +513,56 @@ extern bool idem_token_parse(const char *text, int len, IdemToken *token);
 /* token.c: its tables, for the purge */
 extern IdemTable idem_token_spent_table;
 extern IdemTable idem_token_rate_table;
+
+/* bucket.c: the quantity of an item, in one row or many */
+typedef struct IdemBucket
+{
+	int32		number;
+	Datum		quantity;		/* numeric */
+	bool		empty;			/* seen at a glance; false says nothing */
+	ItemPointerData tid;		/* direct route */
+} IdemBucket;
+
+/* What is wanted of an item, and where it is taken from. */
+typedef struct IdemLine
+{
+	Datum		item;
+	Datum		quantity;		/* numeric */
+	bool		wanted;			/* false: nothing is to be taken */
+
+	/* bucket.c's, all zero at first */
+	int			nbuckets;
+	IdemBucket *buckets;		/* as they were read last */
+	bool		ready;			/* takes are locked, and enough */
+	bool		in_order;		/* buckets are locked in order, from the first */
+	IdemBucket	busy;			/* the one to wait for */
+	TransactionId holder;		/* wait for this one, or InvalidTransactionId */
+	int			ntakes;
+	IdemBucket *takes;			/* buckets, as they were */
+	Datum	   *parts;			/* numeric, of each */
+} IdemLine;
+
+typedef enum IdemPlanned
+{
+	IDEM_PLANNED,				/* all lines are ready */
+	IDEM_SHORT,					/* there is less of some item */
+	IDEM_MUST_WAIT				/* for the bucket that a line names */
+} IdemPlanned;
+
+extern IdemTable idem_stock_table;
+extern Datum idem_bucket_total(IdemStore *store, Datum item);
+extern int	idem_bucket_read(IdemStore *store, Datum item,
+							 IdemBucket **buckets);
+extern bool idem_bucket_short(IdemStore *store, IdemLine *lines, int n);
+extern IdemPlanned idem_bucket_plan(IdemStore *store, IdemLine *lines, int n);
+extern void idem_bucket_wait(IdemStore *store, IdemLine *lines, int n);
+extern void idem_bucket_take(IdemStore *store, IdemLine *lines, int n);
+extern void idem_bucket_give(IdemStore *store, Datum item, int32 number,
+							 Datum quantity);
+extern void idem_bucket_add(IdemStore *store, Datum item, Datum quantity,
+							int nbuckets);
+
+/* stock.c: what idem_purge needs */
+extern IdemTable idem_hold_table;
 
 #endif							/* IDEM_H */

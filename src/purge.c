@@ -43,6 +43,8 @@ typedef struct Purge
 static const Purge purges[] = {
 	{"claims", &idem_claim_table,
 	IDEM_PLAN_CLAIM_WINDOW, IDEM_PLAN_CLAIM_PURGE},
+	{"holds", &idem_hold_table,
+	IDEM_PLAN_HOLD_WINDOW, IDEM_PLAN_HOLD_PURGE},
 	{"spent tokens", &idem_token_spent_table,
 	IDEM_PLAN_TOKEN_SPENT_WINDOW, IDEM_PLAN_TOKEN_SPENT_PURGE},
 	{"token counts", &idem_token_rate_table,
