@@ -45,6 +45,8 @@
  */
 #include "idem.h"
 
+#include <ctype.h>
+
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
