@@ -1,5 +1,6 @@
-# Pins what a stalled worker can still do, with real processes: it is stopped (SIGSTOP) past its lease, a successor takes over and
-# completes; going on, the first one gets ID412 from renew, complete, fail and lock_check, and the successor's answer stands.
+# Pins what a stalled worker can still do, with real processes: it is stopped (SIGSTOP) past its lease, a successor takes over;
+# going on, before the successor completes or after it, the first one gets ID412 from renew, complete, fail and lock_check, and
+# the successor's answer stands.
 
 use strict;
 use warnings;
@@ -25,7 +26,6 @@ sub wait_for
 	return $1;
 }
 
-my %seen;
 foreach my $round (1 .. $rounds)
 {
 	my $worker = { in => '', out => '', timer => IPC::Run::timeout(60) };
@@ -58,18 +58,20 @@ foreach my $round (1 .. $rounds)
 
 	$node->poll_query_until('postgres', "SELECT status = 'expired' FROM idem_lookup('sms', '$round')")
 	  or die 'the lease does not run out';
+	my $complete = qq{SELECT idem_complete('sms', '$round', 2, '"successor"')};
 	is( $node->safe_psql('postgres', qq{
 			SELECT status, fence FROM idem_begin('sms', '$round');
-			SELECT idem_complete('sms', '$round', 2, '"successor"');
 			SELECT idem_lock('gateway $round');
 			SELECT idem_lock_check('gateway $round', 2);}),
-		"granted|2\nt\n2\n",
+		"granted|2\n2\n",
 		"round $round: the successor takes both over");
+	is($node->safe_psql('postgres', $complete), 't', "round $round: ... and completes") if $round % 8 < 4;
 
 	kill('CONT', $pid) or die "kill: $!";
 	wait_for($worker, qr/(the end)/);
 	$worker->{out} =~ s/.*locked 1;\n//s;
 	is($worker->{out}, "ID412\nID412\nID412\nID412\nrenewed false|unlocked false\nthe end\n", "round $round: the stalled worker is refused");
+	is($node->safe_psql('postgres', $complete), 't', "round $round: the successor completes") if $round % 8 >= 4;
 	is($node->safe_psql('postgres', "SELECT status, fence, response FROM idem_lookup('sms', '$round')"),
 		'done|2|"successor"', "round $round: the successor's answer stands");
 	$worker->{in} .= "\\q\n";
