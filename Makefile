@@ -10,18 +10,24 @@ OBJS = \
 	idem.o \
 	src/arg.o \
 	src/attempt.o \
+	src/bucket.o \
 	src/claim.o \
 	src/claim_row.o \
+	src/definition.o \
 	src/keyvalue.o \
 	src/lock.o \
 	src/machine.o \
 	src/plan.o \
+	src/purge.o \
 	src/row.o \
 	src/rowspec.o \
 	src/state.o \
+	src/stock.o \
 	src/store.o \
 	src/table.o \
 	src/target.o \
+	src/token.o \
+	src/tokentext.o \
 	src/version.o
 
 EXTENSION = idem

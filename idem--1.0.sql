@@ -83,6 +83,98 @@ COMMENT ON COLUMN idem.transition.to_state IS 'null: from_state stands alone';
 
 SELECT pg_catalog.pg_extension_config_dump('idem.transition', '');
 
+-- Tokens: the secrets that sign them, those that were consumed, and how many
+-- were issued where that is limited.  A key's number is random, so that those
+-- of a dump never collide with the one that is made below.
+CREATE TABLE idem.token_key (
+	id pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
+	secret pg_catalog.bytea NOT NULL,
+	created_at pg_catalog.timestamptz NOT NULL,
+	verify_until pg_catalog.timestamptz,
+	CONSTRAINT token_key_pkey PRIMARY KEY (id)
+) USING heap;
+
+COMMENT ON TABLE idem.token_key IS 'secrets that sign and verify tokens';
+COMMENT ON COLUMN idem.token_key.id IS 'number of the key: characters 2 to 13 of its tokens';
+COMMENT ON COLUMN idem.token_key.secret IS 'key of the HMAC';
+COMMENT ON COLUMN idem.token_key.created_at IS 'when it was made; of those without verify_until the newest signs';
+COMMENT ON COLUMN idem.token_key.verify_until IS 'null: may sign; otherwise it only verifies, until then';
+
+CREATE TABLE idem.token_spent (
+	nonce pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
+	expires_at pg_catalog.timestamptz NOT NULL,
+	consumed_at pg_catalog.timestamptz NOT NULL,
+	CONSTRAINT token_spent_pkey PRIMARY KEY (nonce)
+) USING heap;
+
+COMMENT ON TABLE idem.token_spent IS 'tokens that were consumed';
+COMMENT ON COLUMN idem.token_spent.nonce IS 'expiry and nonce: characters 14 to 45 of the token';
+COMMENT ON COLUMN idem.token_spent.expires_at IS 'from then on the row is of no use';
+COMMENT ON COLUMN idem.token_spent.consumed_at IS 'when it was consumed';
+
+CREATE TABLE idem.token_rate (
+	purpose pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
+	subject pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
+	window_end pg_catalog.timestamptz NOT NULL,
+	issued pg_catalog.int4 NOT NULL,
+	CONSTRAINT token_rate_pkey PRIMARY KEY (purpose, subject)
+) USING heap WITH (fillfactor = 50);
+
+COMMENT ON TABLE idem.token_rate IS 'tokens issued under a limit, one row for each purpose and subject';
+COMMENT ON COLUMN idem.token_rate.window_end IS 'end of the window that is counted in';
+COMMENT ON COLUMN idem.token_rate.issued IS 'tokens issued in it';
+
+SELECT pg_catalog.pg_extension_config_dump('idem.token_key', '');
+SELECT pg_catalog.pg_extension_config_dump('idem.token_spent', '');
+SELECT pg_catalog.pg_extension_config_dump('idem.token_rate', '');
+
+-- Stock: an item's quantity is the sum of its buckets.  The quantity is in no
+-- index and half of a page stays free, so that a change needs no index entry
+-- and finds room beside the version before it.
+CREATE TABLE idem.stock (
+	item pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
+	bucket pg_catalog.int4 NOT NULL,
+	quantity pg_catalog.numeric NOT NULL,
+	CONSTRAINT stock_pkey PRIMARY KEY (item, bucket)
+) USING heap WITH (fillfactor = 50);
+
+COMMENT ON TABLE idem.stock IS 'what is available of each item';
+COMMENT ON COLUMN idem.stock.bucket IS 'from 0; several let several transactions take of one item at once';
+
+-- Holds: one row for each order (source, seq), with what it took from which
+-- bucket.  One row, not one for each item, so that the order is confirmed,
+-- released or refused as a whole and its key decides who was first.
+CREATE TABLE idem.hold (
+	source pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
+	seq pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
+	owner pg_catalog.regrole NOT NULL,
+	status pg_catalog."char" NOT NULL,
+	expires_at pg_catalog.timestamptz,
+	reserved_at pg_catalog.timestamptz,
+	decided_at pg_catalog.timestamptz,
+	items pg_catalog._text COLLATE pg_catalog."C",
+	buckets pg_catalog._int4,
+	quantities pg_catalog._numeric,
+	CONSTRAINT hold_pkey PRIMARY KEY (source, seq)
+) USING heap WITH (fillfactor = 80);
+
+-- idem_stock_expire looks for what is due; holds without a time to live, and
+-- those that are decided, are not in it
+CREATE INDEX hold_expires_at ON idem.hold USING btree (expires_at) WHERE expires_at IS NOT NULL;
+
+COMMENT ON TABLE idem.hold IS 'what orders hold of the stock, one row for each order';
+COMMENT ON COLUMN idem.hold.owner IS 'role that the order belongs to';
+COMMENT ON COLUMN idem.hold.status IS 'h held, c confirmed, r released, x expired';
+COMMENT ON COLUMN idem.hold.expires_at IS 'status h: when it may be given back; null: never by itself';
+COMMENT ON COLUMN idem.hold.reserved_at IS 'when it was made; null if it was released before';
+COMMENT ON COLUMN idem.hold.decided_at IS 'when it was confirmed, released or expired';
+COMMENT ON COLUMN idem.hold.items IS 'of each part taken, sorted: the item; null if it was released before it was made';
+COMMENT ON COLUMN idem.hold.buckets IS 'of each part taken: the bucket it came from';
+COMMENT ON COLUMN idem.hold.quantities IS 'of each part taken: how much';
+
+SELECT pg_catalog.pg_extension_config_dump('idem.stock', '');
+SELECT pg_catalog.pg_extension_config_dump('idem.hold', '');
+
 --
 -- Claims: the work is in this transaction
 --
@@ -156,7 +248,54 @@ LANGUAGE C
 AS 'MODULE_PATHNAME', 'idem_purge';
 
 COMMENT ON PROCEDURE @extschema@.idem_purge(pg_catalog.interval, pg_catalog.int4) IS
-'for administrators: removes the keys that were done, failed or cancelled longer than older_than ago, with a commit after each batch keys looked at and a notice of what went; never a running, expired or open one; errors: 22004, 22023, 25001 inside a transaction block, 25006';
+'for administrators: removes the keys that were done, failed or cancelled, the holds that were confirmed, released or expired longer than older_than ago, the tokens that were consumed longer ago and have expired, and the counts of issued tokens whose window ended longer ago, with a commit after each batch keys looked at and a notice of what went; never a running, expired or open key; errors: 22004, 22023, 25001 inside a transaction block, 25006';
+
+--
+-- Tokens: issued at will, consumed once
+--
+
+CREATE FUNCTION @extschema@.idem_token_issue(purpose pg_catalog.text, subject pg_catalog.text DEFAULT '', ttl pg_catalog.interval DEFAULT '15 minutes', max_issues pg_catalog.int4 DEFAULT NULL, per pg_catalog.interval DEFAULT '1 minute')
+RETURNS pg_catalog.text
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'idem_token_issue';
+
+COMMENT ON FUNCTION @extschema@.idem_token_issue(pg_catalog.text, pg_catalog.text, pg_catalog.interval, pg_catalog.int4, pg_catalog.interval) IS
+'a token, 88 characters that are safe in a URL, good once for purpose (1 to 255 bytes) and subject (0 to 255 bytes) until ttl has passed; max_issues: how many may be issued for (purpose, subject) in a window of per, null for no limit; without a limit writes nothing and works on a standby; errors: 22004, 22023, 25006 and 40001 with a limit, 55000 if there is no key, ID429 if there were too many';
+
+CREATE FUNCTION @extschema@.idem_token_consume(token pg_catalog.text, purpose pg_catalog.text, subject pg_catalog.text DEFAULT '')
+RETURNS pg_catalog.bool
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'idem_token_consume';
+
+COMMENT ON FUNCTION @extschema@.idem_token_consume(pg_catalog.text, pg_catalog.text, pg_catalog.text) IS
+'consumes a token in this transaction; true: it was live, false: it is used, expired, forged, or of another purpose or subject; waits for a transaction that is consuming it; errors: 22004, 22023, 25006, 40001';
+
+CREATE FUNCTION @extschema@.idem_token_rotate(token pg_catalog.text, purpose pg_catalog.text, subject pg_catalog.text DEFAULT '', ttl pg_catalog.interval DEFAULT '15 minutes')
+RETURNS pg_catalog.text
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'idem_token_rotate';
+
+COMMENT ON FUNCTION @extschema@.idem_token_rotate(pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.interval) IS
+'consumes a token as idem_token_consume does and returns a fresh one for the same purpose and subject, good until ttl has passed; null if it was not live; errors: 22004, 22023, 25006, 40001, 55000';
+
+CREATE FUNCTION @extschema@.idem_token_status(token pg_catalog.text, purpose pg_catalog.text, subject pg_catalog.text DEFAULT '')
+RETURNS pg_catalog.text
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'idem_token_status';
+
+COMMENT ON FUNCTION @extschema@.idem_token_status(pg_catalog.text, pg_catalog.text, pg_catalog.text) IS
+'what is committed of a token, or done by this transaction: live; used (consumed and not yet expired); expired; invalid (forged, or of another purpose, subject or installation); writes nothing, waits for nobody, works on a standby; errors: 22004, 22023';
+
+CREATE FUNCTION @extschema@.idem_token_rekey()
+RETURNS pg_catalog.void
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'idem_token_rekey';
+
+COMMENT ON FUNCTION @extschema@.idem_token_rekey() IS
+'for administrators: makes a new secret, which signs from now on; the ones before verify what they signed for 366 days more; errors: 25006, 40001';
+
+-- the first secret; pg_upgrade makes the objects without running this script
+SELECT @extschema@.idem_token_rekey();
 
 --
 -- Attempts: the work leaves the database
@@ -312,6 +451,65 @@ COMMENT ON FUNCTION @extschema@.idem_advance(pg_catalog.text, pg_catalog.regclas
 'moves column col (text, varchar, char, name, enum or a domain over one) of the row of target (a table: key is its primary key; or a unique index) to to_state; true: applied, false: same or late, or a trigger suppressed the update, nothing written; errors: 22004, 22023, 25006, 40001, 42501, 42703, 42804, 42809, 42P10, ID404 if there is no such row, ID460 if the move is ahead or illegal';
 
 --
+-- Stock: shares that can be held, confirmed, given back
+--
+
+CREATE FUNCTION @extschema@.idem_stock_add(item pg_catalog.text, quantity pg_catalog.numeric, buckets pg_catalog.int4 DEFAULT NULL)
+RETURNS pg_catalog.numeric
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'idem_stock_add';
+
+COMMENT ON FUNCTION @extschema@.idem_stock_add(pg_catalog.text, pg_catalog.numeric, pg_catalog.int4) IS
+'for administrators: adds quantity, above 0, to an item (1 to 255 bytes), spread evenly over its buckets; buckets (1 to 1024): makes that many, 1 if null and the item is new; returns what is available then; errors: 22004, 22023 also for fewer buckets than there are, 25006, 40001';
+
+CREATE FUNCTION @extschema@.idem_stock_reserve(source pg_catalog.text, seq pg_catalog.text, item pg_catalog.text, quantity pg_catalog.numeric, ttl pg_catalog.interval DEFAULT NULL)
+RETURNS pg_catalog.bool
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'idem_stock_reserve';
+
+COMMENT ON FUNCTION @extschema@.idem_stock_reserve(pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.numeric, pg_catalog.interval) IS
+'holds quantity, above 0, of an item (1 to 255 bytes) for the order (source: 1 to 255 bytes, seq: 1 to 1024 bytes); true: it is held, or was already, false: there is not enough, or the order was released or has expired, and nothing was written; ttl: idem_stock_expire gives it back after that time unless it is confirmed, null: never; an order has one such time, the earliest of its calls; errors: 22004, 22023, 25006, 40001, 42501, ID412 for a further item of a confirmed order, ID422 for another quantity';
+
+CREATE FUNCTION @extschema@.idem_stock_reserve(source pg_catalog.text, seq pg_catalog.text, items pg_catalog._text, quantities pg_catalog._numeric, ttl pg_catalog.interval DEFAULT NULL)
+RETURNS pg_catalog.bool
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'idem_stock_reserve_many';
+
+COMMENT ON FUNCTION @extschema@.idem_stock_reserve(pg_catalog.text, pg_catalog.text, pg_catalog._text, pg_catalog._numeric, pg_catalog.interval) IS
+'as idem_stock_reserve of one item, for several, all or nothing; items and quantities have the same length, at least 1, and an item is in it once; two calls never deadlock; errors: 22004, 22023, 25006, 40001, 42501, ID412, ID422';
+
+CREATE FUNCTION @extschema@.idem_stock_confirm(source pg_catalog.text, seq pg_catalog.text)
+RETURNS pg_catalog.bool
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'idem_stock_confirm';
+
+COMMENT ON FUNCTION @extschema@.idem_stock_confirm(pg_catalog.text, pg_catalog.text) IS
+'makes what the order holds final; true: now, false: it was so already; errors: 22004, 22023, 25006, 40001, 42501, ID404 if nothing is known of the order, ID412 if it was released or has expired';
+
+CREATE FUNCTION @extschema@.idem_stock_release(source pg_catalog.text, seq pg_catalog.text)
+RETURNS pg_catalog.bool
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'idem_stock_release';
+
+COMMENT ON FUNCTION @extschema@.idem_stock_release(pg_catalog.text, pg_catalog.text) IS
+'gives back what the order holds, to where it was taken; true: now, also if nothing was known of the order, which is then refused for good; false: it was given back already, or has expired; errors: 22004, 22023, 25006, 40001, 42501, ID412 if it was confirmed';
+
+CREATE FUNCTION @extschema@.idem_stock_available(item pg_catalog.text)
+RETURNS pg_catalog.numeric
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'idem_stock_available';
+
+COMMENT ON FUNCTION @extschema@.idem_stock_available(pg_catalog.text) IS
+'what is available of an item (1 to 255 bytes) in all its buckets, 0 if it was never added; writes nothing, waits for nobody, works on a standby; errors: 22004, 22023';
+
+CREATE PROCEDURE @extschema@.idem_stock_expire(batch pg_catalog.int4 DEFAULT 1000)
+LANGUAGE C
+AS 'MODULE_PATHNAME', 'idem_stock_expire';
+
+COMMENT ON PROCEDURE @extschema@.idem_stock_expire(pg_catalog.int4) IS
+'gives back what orders hold beyond their time to live, with a commit after each batch (above 0) orders and a notice of what went; errors: 22004, 22023, 25001 inside a transaction block, 25006';
+
+--
 -- Privileges
 --
 
@@ -319,7 +517,14 @@ COMMENT ON FUNCTION @extschema@.idem_advance(pg_catalog.text, pg_catalog.regclas
 REVOKE ALL ON SCHEMA idem FROM PUBLIC;
 REVOKE ALL ON TABLE idem.claim FROM PUBLIC;
 REVOKE ALL ON TABLE idem.lock FROM PUBLIC;
+REVOKE ALL ON TABLE idem.stock FROM PUBLIC;
+REVOKE ALL ON TABLE idem.hold FROM PUBLIC;
 REVOKE ALL ON TABLE idem.transition FROM PUBLIC;
+
+-- who reads a secret can sign, and who writes can have a token again
+REVOKE ALL ON TABLE idem.token_key FROM PUBLIC;
+REVOKE ALL ON TABLE idem.token_spent FROM PUBLIC;
+REVOKE ALL ON TABLE idem.token_rate FROM PUBLIC;
 
 -- these reach every role's keys
 REVOKE ALL ON FUNCTION @extschema@.idem_forget(pg_catalog.text, pg_catalog.text) FROM PUBLIC;
@@ -327,6 +532,13 @@ REVOKE ALL ON PROCEDURE @extschema@.idem_purge(pg_catalog.interval, pg_catalog.i
 
 -- a machine decides for every role's rows
 REVOKE ALL ON FUNCTION @extschema@.idem_machine(pg_catalog.text, pg_catalog.text) FROM PUBLIC;
+
+-- makes the secret that all tokens depend on
+REVOKE ALL ON FUNCTION @extschema@.idem_token_rekey() FROM PUBLIC;
+
+
+-- this makes stock out of nothing
+REVOKE ALL ON FUNCTION @extschema@.idem_stock_add(pg_catalog.text, pg_catalog.numeric, pg_catalog.int4) FROM PUBLIC;
 
 -- ALTER DEFAULT PRIVILEGES may have granted all of this to others than PUBLIC
 DO LANGUAGE plpgsql $$
@@ -352,7 +564,7 @@ BEGIN
 			AND d.refobjid OPERATOR(pg_catalog.=) e.oid
 			AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass
 			AND d.objid OPERATOR(pg_catalog.=) p.oid
-			AND p.proname OPERATOR(pg_catalog.=) ANY (ARRAY['idem_forget', 'idem_machine', 'idem_purge'])
+			AND p.proname OPERATOR(pg_catalog.=) ANY (ARRAY['idem_forget', 'idem_machine', 'idem_purge', 'idem_stock_add', 'idem_token_rekey'])
 			AND a.grantee OPERATOR(pg_catalog.<>) 0 AND a.grantee OPERATOR(pg_catalog.<>) p.proowner
 	LOOP
 		EXECUTE command;

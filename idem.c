@@ -11,13 +11,19 @@
  *		src/attempt.c	attempts: work that leaves the database
  *		src/lock.c		locks: one holder of a name, with a fencing number
  *		src/claim_row.c	a row of idem.claim, for claims and attempts alike
- *		src/machine.c	state machines: definition and verdict
+ *		src/token.c		tokens: issued at will, consumed once
+ *		src/tokentext.c	what a token looks like
+ *		src/machine.c	state machines: what is kept of them, verdict
+ *		src/definition.c	a state machine in memory
  *		src/state.c		state machines: the caller's rows
  *		src/row.c		rows of the caller's: deduct, lock, insert once
  *		src/version.c	the version trigger
  *		src/target.c	a table of the caller's and the key of one row
  *		src/rowspec.c	what the catalog says of that table and key
  *		src/keyvalue.c	a key value, as its column takes it
+ *		src/stock.c		stock: hold, confirm, give back
+ *		src/bucket.c	the quantity of an item, in one row or many
+ *		src/purge.c		the removal of what is finished
  *		src/store.c		our own hot tables, directly or through SQL
  *		src/table.c		is a table of ours as our script made it?
  *		src/plan.c		every SQL text that C runs

@@ -15,6 +15,8 @@
 #include "idem.h"
 
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/numeric.h"
 #include "utils/timestamp.h"
 
 /* Well inside of what a timestamp can be from now, before and after. */
@@ -125,4 +127,39 @@ interval_text(const Interval *value)
 {
 	return DatumGetCString(DirectFunctionCall1(interval_out,
 											   IntervalPGetDatum(value)));
+}
+
+/* The number given: not null, from 1 to max. */
+int32
+idem_arg_count(FunctionCallInfo fcinfo, int argno, const char *name, int32 max)
+{
+	int32		value;
+
+	idem_arg_not_null(fcinfo, argno, name);
+	value = PG_GETARG_INT32(argno);
+	if (value <= 0 || value > max)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"%s\" must be from 1 to %d", name, max),
+				 errdetail("\"%s\" is %d.", name, value),
+				 errhint("Pass a number from 1 to %d.", max)));
+	return value;
+}
+
+/* Refuses a numeric that is no quantity: not finite, or not positive. */
+void
+idem_check_quantity(Datum value, const char *name)
+{
+	Numeric		quantity = DatumGetNumeric(value);
+
+	if (numeric_is_nan(quantity) || numeric_is_inf(quantity) ||
+		DatumGetBool(DirectFunctionCall2(numeric_le, NumericGetDatum(quantity),
+										 NumericGetDatum(int64_to_numeric(0)))))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"%s\" must be positive", name),
+				 errdetail("\"%s\" is %s.", name,
+						   DatumGetCString(DirectFunctionCall1(numeric_out,
+															   NumericGetDatum(quantity)))),
+				 errhint("Pass a number above 0, which may have a fraction.")));
 }

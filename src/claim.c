@@ -37,7 +37,6 @@
 #include "access/xact.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -79,7 +78,6 @@ PG_FUNCTION_INFO_V1(idem_lookup);
 PG_FUNCTION_INFO_V1(idem_call);
 PG_FUNCTION_INFO_V1(idem_cancel);
 PG_FUNCTION_INFO_V1(idem_forget);
-PG_FUNCTION_INFO_V1(idem_purge);
 
 
 /*
@@ -475,87 +473,6 @@ idem_forget(PG_FUNCTION_ARGS)
 	idem_store_close(&store);
 
 	PG_RETURN_BOOL(forgotten);
-}
-
-/*
- * CALL idem_purge(older_than interval, batch integer)
- *
- * Removes finished keys that are older, a commit for each window of batch
- * keys, so that no lock and no snapshot is held for long.
- */
-Datum
-idem_purge(PG_FUNCTION_ARGS)
-{
-	Interval   *older_than = idem_arg_interval(fcinfo, 0, "older_than");
-	MemoryContext caller = CurrentMemoryContext;
-	TimestampTz cutoff;
-	int32		batch;
-	Datum		values[5];
-	Datum		last[CLAIM_KEYS];
-	bool		nulls[CLAIM_KEYS];
-	uint64		purged = 0;
-	uint64		purged_in_window;
-	bool		more = true;
-
-	idem_arg_not_null(fcinfo, 1, "batch");
-	batch = PG_GETARG_INT32(1);
-	if (batch <= 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("argument \"batch\" must be positive"),
-				 errdetail("\"batch\" is %d.", batch),
-				 errhint("Pass a number of keys such as 10000.")));
-	if (fcinfo->context == NULL || !IsA(fcinfo->context, CallContext) ||
-		castNode(CallContext, fcinfo->context)->atomic)
-		ereport(ERROR,
-				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-				 errmsg("purge cannot run inside a transaction block"),
-				 errdetail("It commits after each batch."),
-				 errhint("Run CALL idem_purge outside of BEGIN and of functions.")));
-
-	cutoff = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval,
-													 TimestampTzGetDatum(GetCurrentTimestamp()),
-													 IntervalPGetDatum(older_than)));
-	values[0] = values[1] = CStringGetTextDatum("");
-
-	if (SPI_connect_ext(SPI_OPT_NONATOMIC) != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect_ext failed");
-	while (more)
-	{
-		IdemStore	store;
-		Oid			owner;
-
-		idem_store_open(&store, &idem_claim_table, IDEM_WRITE, true);
-		owner = store.heap->rd_rel->relowner;
-		MemoryContextSwitchTo(caller);
-
-		values[2] = Int32GetDatum(batch);
-		more = idem_plan_execute(IDEM_PLAN_CLAIM_WINDOW, owner, false, values,
-								 NULL, last, nulls, CLAIM_KEYS) > 0;
-		if (more)
-		{
-			values[2] = last[0];
-			values[3] = last[1];
-			values[4] = TimestampTzGetDatum(cutoff);
-			purged_in_window = idem_plan_execute(IDEM_PLAN_CLAIM_PURGE, owner,
-												 false, values, NULL, NULL,
-												 NULL, 0);
-			purged += purged_in_window;
-			values[0] = last[0];
-			values[1] = last[1];
-			if (purged_in_window > 0)
-				ereport(NOTICE,
-						(errmsg("purged %llu claims, %llu so far",
-								(unsigned long long) purged_in_window,
-								(unsigned long long) purged)));
-		}
-		idem_store_close(&store);
-		SPI_commit();
-		CHECK_FOR_INTERRUPTS();
-	}
-	SPI_finish();
-
-	PG_RETURN_VOID();
 }
 
 

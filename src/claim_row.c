@@ -47,6 +47,7 @@ IdemTable	idem_claim_table = {
 	.find = IDEM_PLAN_CLAIM_FIND,
 	.insert = IDEM_PLAN_CLAIM_INSERT,
 	.lock = IDEM_PLAN_CLAIM_LOCK,
+	.lock_at_once = IDEM_PLAN_CLAIM_LOCK_AT_ONCE,
 	.update = IDEM_PLAN_CLAIM_UPDATE
 };
 

@@ -14,6 +14,8 @@
 #include "postgres.h"
 
 #include "access/tupdesc.h"
+#include "datatype/timestamp.h"
+#include "access/skey.h"
 #include "fmgr.h"
 #include "storage/itemptr.h"
 #include "storage/lock.h"
@@ -30,6 +32,7 @@
 #define ERRCODE_IDEM_IN_PROGRESS		MAKE_SQLSTATE('I','D','4','0','9')
 #define ERRCODE_IDEM_STALE				MAKE_SQLSTATE('I','D','4','1','2')
 #define ERRCODE_IDEM_OTHER_REQUEST		MAKE_SQLSTATE('I','D','4','2','2')
+#define ERRCODE_IDEM_TOO_MANY			MAKE_SQLSTATE('I','D','4','2','9')
 #define ERRCODE_IDEM_TRANSITION			MAKE_SQLSTATE('I','D','4','6','0')
 
 /*
@@ -39,8 +42,14 @@
  */
 #define IDEM_SOURCE_MAX		255
 #define IDEM_SEQ_MAX		1024
+#define IDEM_ITEM_MAX		255
 #define IDEM_MACHINE_MAX	255
 #define IDEM_STATE_MAX		255
+#define IDEM_PURPOSE_MAX	255
+#define IDEM_SUBJECT_MAX	255
+
+/* Most buckets of an item. */
+#define IDEM_BUCKETS_MAX	1024
 
 /* arg.c: what an argument of the API may be */
 extern text *idem_arg_text(FunctionCallInfo fcinfo, int argno,
@@ -52,6 +61,9 @@ extern bool idem_arg_bool(FunctionCallInfo fcinfo, int argno, const char *name);
 extern Interval *idem_arg_interval(FunctionCallInfo fcinfo, int argno,
 								   const char *name);
 extern TimestampTz idem_time_after(TimestampTz time, const Interval *interval);
+extern int32 idem_arg_count(FunctionCallInfo fcinfo, int argno,
+							const char *name, int32 max);
+extern void idem_check_quantity(Datum value, const char *name);
 
 /* plan.c: every SQL text that C runs, first those on our own tables */
 typedef enum IdemPlan
@@ -59,6 +71,7 @@ typedef enum IdemPlan
 	IDEM_PLAN_CLAIM_FIND,
 	IDEM_PLAN_CLAIM_INSERT,
 	IDEM_PLAN_CLAIM_LOCK,
+	IDEM_PLAN_CLAIM_LOCK_AT_ONCE,
 	IDEM_PLAN_CLAIM_UPDATE,
 	IDEM_PLAN_CLAIM_FORGET,
 	IDEM_PLAN_CLAIM_WINDOW,
@@ -66,14 +79,44 @@ typedef enum IdemPlan
 	IDEM_PLAN_LOCK_FIND,
 	IDEM_PLAN_LOCK_INSERT,
 	IDEM_PLAN_LOCK_LOCK,
+	IDEM_PLAN_LOCK_LOCK_AT_ONCE,
 	IDEM_PLAN_LOCK_SHARE,
 	IDEM_PLAN_LOCK_UPDATE,
 	IDEM_PLAN_TRANSITION_LOAD,
 	IDEM_PLAN_TRANSITION_DELETE,
-	IDEM_PLAN_TRANSITION_INSERT
+	IDEM_PLAN_TRANSITION_INSERT,
+	IDEM_PLAN_TOKEN_KEY_FIND,
+	IDEM_PLAN_TOKEN_KEY_INSERT,
+	IDEM_PLAN_TOKEN_KEY_SIGNING,
+	IDEM_PLAN_TOKEN_KEY_RETIRE,
+	IDEM_PLAN_TOKEN_KEY_DROP,
+	IDEM_PLAN_TOKEN_SPENT_FIND,
+	IDEM_PLAN_TOKEN_SPENT_INSERT,
+	IDEM_PLAN_TOKEN_SPENT_WINDOW,
+	IDEM_PLAN_TOKEN_SPENT_PURGE,
+	IDEM_PLAN_TOKEN_RATE_FIND,
+	IDEM_PLAN_TOKEN_RATE_INSERT,
+	IDEM_PLAN_TOKEN_RATE_LOCK,
+	IDEM_PLAN_TOKEN_RATE_UPDATE,
+	IDEM_PLAN_TOKEN_RATE_WINDOW,
+	IDEM_PLAN_TOKEN_RATE_PURGE,
+	IDEM_PLAN_STOCK_FIND,
+	IDEM_PLAN_STOCK_INSERT,
+	IDEM_PLAN_STOCK_LOCK,
+	IDEM_PLAN_STOCK_LOCK_FREE,
+	IDEM_PLAN_STOCK_UPDATE,
+	IDEM_PLAN_STOCK_ADD,
+	IDEM_PLAN_STOCK_READ,
+	IDEM_PLAN_HOLD_FIND,
+	IDEM_PLAN_HOLD_INSERT,
+	IDEM_PLAN_HOLD_LOCK,
+	IDEM_PLAN_HOLD_UPDATE,
+	IDEM_PLAN_HOLD_EXPIRE,
+	IDEM_PLAN_HOLD_WINDOW,
+	IDEM_PLAN_HOLD_PURGE
 } IdemPlan;
 
-#define IDEM_PLANS			(IDEM_PLAN_TRANSITION_INSERT + 1)
+#define IDEM_PLANS			(IDEM_PLAN_HOLD_PURGE + 1)
 
 extern uint64 idem_plan_execute(IdemPlan plan, Oid owner, bool read_only,
 								const Datum *values, const bool *nulls,
@@ -87,7 +130,8 @@ extern uint64 idem_plan_execute(IdemPlan plan, Oid owner, bool read_only,
 
 /*
  * A table of ours, as the script makes it.  Its primary key is its first
- * nkeys columns, all text COLLATE "C".  The last three members belong to
+ * nkeys columns, each text COLLATE "C" or int4; only keys all of text can be
+ * reserved.  The last four members belong to
  * table.c, which fills them anew after an invalidation.
  */
 typedef struct IdemTable
@@ -98,9 +142,14 @@ typedef struct IdemTable
 	int			natts;
 	int			required;		/* so many columns are NOT NULL, the first */
 	Oid			atttypes[IDEM_MAX_ATTS];
+	bool		metadata;		/* idem_store_read sees its latest state,
+								 * whatever the isolation level */
+	int			further;		/* number of a column with an index of its own
+								 * over its values but nulls; 0: none */
 	IdemPlan	find;			/* key -> all columns */
 	IdemPlan	insert;			/* all columns, ON CONFLICT DO NOTHING */
 	IdemPlan	lock;			/* key -> FOR NO KEY UPDATE */
+	IdemPlan	lock_at_once;	/* the same, NOWAIT */
 	IdemPlan	share;			/* key -> FOR SHARE; if such locks are taken */
 	IdemPlan	update;			/* all columns, by key */
 
@@ -112,6 +161,7 @@ typedef struct IdemTable
 		IDEM_ROUTE_KNOWN
 	}			route;
 	Oid			index;			/* InvalidOid: not as made, go through SQL */
+	Oid			further_index;
 } IdemTable;
 
 extern void idem_table_init(void);
@@ -125,6 +175,7 @@ typedef struct IdemStore
 	IdemTable  *table;
 	Relation	heap;
 	Relation	index;			/* NULL: through SQL */
+	Oid			further;		/* the index on column further */
 	bool		wait;			/* may wait for another transaction */
 	bool		busy_is_answer; /* without wait: busy in place of ID409 */
 	bool		busy;			/* another transaction was in the way */
@@ -188,6 +239,8 @@ extern bool idem_store_lock(IdemStore *store, const IdemRow *row,
 extern bool idem_store_update(IdemStore *store, IdemRow *row,
 							  const Datum *values, const bool *nulls);
 extern void idem_store_refused(IdemStore *store, const Datum *key);
+extern void idem_store_scankey(ScanKey scankey, const IdemTable *table, int i,
+							   Datum value);
 extern char *idem_store_key(const IdemTable *table, const Datum *key);
 extern void idem_check_owner(const IdemTable *table, const Datum *key,
 							 Datum owner);
@@ -233,9 +286,64 @@ extern void idem_check_request(const Datum *key, const IdemRow *row,
 extern Datum idem_request_digest(Jsonb *request);
 extern bool idem_same_bytes(Datum a, Datum b);
 
-/* machine.c: state machines */
-typedef struct IdemMachine IdemMachine;
+/* definition.c: a state machine in memory */
+#define IDEM_DEFINITION_MAX	(16 * 1024 * 1024)
+#define IDEM_NO_STATE		(-1)
 
+typedef struct IdemState
+{
+	char	   *name;
+	int			len;
+	uint32		hash;
+	bool		entered;		/* from another state */
+	bool		left;			/* for another state */
+} IdemState;
+
+typedef struct IdemTransition
+{
+	int			from;
+	int			to;				/* IDEM_NO_STATE: from stands alone */
+} IdemTransition;
+
+typedef struct IdemMachine
+{
+	MemoryContext context;		/* holds all of it */
+	uint64		generation;		/* current if that is still the cache's */
+	char	   *name;
+	IdemState  *states;			/* in order of appearance */
+	int			nstates;
+	int			states_size;
+	int		   *slots;			/* open addressing: index in states, or -1 */
+	uint32		slots_mask;
+	IdemTransition *transitions;	/* in order of the definition */
+	int			ntransitions;	/* with the states that stand alone */
+	int			transitions_size;
+	int			row_words;		/* of a bitmap's row */
+	uint64	   *edges;			/* one row for each state */
+	uint64	   *reach;			/* the closure of edges */
+} IdemMachine;
+
+/* A bit of edges or reach. */
+static inline bool
+idem_machine_bit(const IdemMachine *machine, const uint64 *bitmap,
+				 int from, int to)
+{
+	return (bitmap[(Size) from * machine->row_words + to / 64] >>
+			(to % 64)) & 1;
+}
+
+extern IdemMachine *idem_machine_parse(const char *name,
+									   const char *definition);
+extern IdemMachine *idem_machine_new(const char *name);
+extern int	idem_machine_add_state(IdemMachine *machine, const char *name,
+								   int len);
+extern int	idem_machine_find_state(const IdemMachine *machine,
+									const char *name, int len);
+extern void idem_machine_add_transition(IdemMachine *machine, int from,
+										int to);
+extern void idem_machine_compile(IdemMachine *machine);
+
+/* machine.c: state machines */
 typedef enum IdemVerdict
 {
 	IDEM_SAME,
@@ -378,5 +486,83 @@ extern void idem_target_close(IdemTarget *target);
 
 /* version.c: known to rowspec.c, because it changes no column but its own */
 extern PGDLLEXPORT Datum idem_version(PG_FUNCTION_ARGS);
+
+/* tokentext.c: what a token looks like */
+#define IDEM_TOKEN_KEY_BYTES	9
+#define IDEM_TOKEN_NONCE_BYTES	16
+#define IDEM_TOKEN_MAC_BYTES	32
+#define IDEM_TOKEN_KEY_LEN		12
+#define IDEM_TOKEN_NAME_LEN		32
+#define IDEM_TOKEN_HEAD_LEN		(1 + IDEM_TOKEN_KEY_LEN + IDEM_TOKEN_NAME_LEN)
+#define IDEM_TOKEN_LEN			(IDEM_TOKEN_HEAD_LEN + 43)
+
+typedef struct IdemToken
+{
+	char		key[IDEM_TOKEN_KEY_LEN];	/* number of its key, as text */
+	char		name[IDEM_TOKEN_NAME_LEN];	/* expiry and nonce, as text */
+	TimestampTz expires;
+	uint8		mac[IDEM_TOKEN_MAC_BYTES];
+} IdemToken;
+
+extern void idem_token_key_text(char *text, const uint8 *number);
+extern void idem_token_head(char *text, const char *key, TimestampTz expires,
+							const uint8 *nonce);
+extern void idem_token_seal(char *text, const uint8 *mac);
+extern bool idem_token_parse(const char *text, int len, IdemToken *token);
+
+/* token.c: its tables, for the purge */
+extern IdemTable idem_token_spent_table;
+extern IdemTable idem_token_rate_table;
+
+/* bucket.c: the quantity of an item, in one row or many */
+typedef struct IdemBucket
+{
+	int32		number;
+	Datum		quantity;		/* numeric */
+	bool		empty;			/* seen at a glance; false says nothing */
+	ItemPointerData tid;		/* direct route */
+} IdemBucket;
+
+/* What is wanted of an item, and where it is taken from. */
+typedef struct IdemLine
+{
+	Datum		item;
+	Datum		quantity;		/* numeric */
+	bool		wanted;			/* false: nothing is to be taken */
+
+	/* bucket.c's, all zero at first */
+	int			nbuckets;
+	IdemBucket *buckets;		/* as they were read last */
+	bool		ready;			/* takes are locked, and enough */
+	bool		in_order;		/* buckets are locked in order, from the first */
+	IdemBucket	busy;			/* the one to wait for */
+	TransactionId holder;		/* wait for this one, or InvalidTransactionId */
+	int			ntakes;
+	IdemBucket *takes;			/* buckets, as they were */
+	Datum	   *parts;			/* numeric, of each */
+} IdemLine;
+
+typedef enum IdemPlanned
+{
+	IDEM_PLANNED,				/* all lines are ready */
+	IDEM_SHORT,					/* there is less of some item */
+	IDEM_MUST_WAIT				/* for the bucket that a line names */
+} IdemPlanned;
+
+extern IdemTable idem_stock_table;
+extern Datum idem_bucket_total(IdemStore *store, Datum item);
+extern int	idem_bucket_read(IdemStore *store, Datum item,
+							 IdemBucket **buckets);
+extern bool idem_bucket_short(IdemStore *store, IdemLine *lines, int n);
+extern IdemPlanned idem_bucket_plan(IdemStore *store, IdemLine *lines, int n);
+extern void idem_bucket_wait(IdemStore *store, IdemLine *lines, int n);
+extern void idem_bucket_take(IdemStore *store, IdemLine *lines, int n);
+extern void idem_bucket_give(IdemStore *store, Datum item, int32 number,
+							 Datum quantity);
+extern void idem_bucket_add(IdemStore *store, Datum item, Datum quantity,
+							int nbuckets);
+
+/* stock.c: what idem_purge needs */
+extern IdemTable idem_hold_table;
 
 #endif							/* IDEM_H */

@@ -71,6 +71,7 @@ static IdemTable lock_table = {
 	.find = IDEM_PLAN_LOCK_FIND,
 	.insert = IDEM_PLAN_LOCK_INSERT,
 	.lock = IDEM_PLAN_LOCK_LOCK,
+	.lock_at_once = IDEM_PLAN_LOCK_LOCK_AT_ONCE,
 	.share = IDEM_PLAN_LOCK_SHARE,
 	.update = IDEM_PLAN_LOCK_UPDATE
 };

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * machine.c
- *	  State machines: definition, reachability, verdict.
+ *	  IdemState machines: definition, reachability, verdict.
  *
  * The contract.  A machine is a set of transitions between named states.  A
  * message asks for a move to a state, and the machine tells from what can be
@@ -45,10 +45,11 @@
  */
 #include "idem.h"
 
+#include <ctype.h>
+
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
-#include "common/hashfn.h"
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
@@ -59,56 +60,9 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
-/*
- * A closure takes states * states / 4 bytes and states^3 / 64 steps: 4 MB and
- * some tenths of a second at the limit.  The limit of a definition keeps its
- * list of transitions below what can be allocated at once.
- */
-#define STATES_MAX			4096
-#define DEFINITION_MAX		(16 * 1024 * 1024)
-
 /* What a session keeps compiled; beyond that it starts anew. */
 #define CACHED_MACHINES_MAX	64
 #define CACHED_BYTES_MAX	(16 * 1024 * 1024)
-
-/* Bytes of a definition that a message quotes. */
-#define QUOTE_MAX			20
-
-/* In Transition.to: the state stands alone. */
-#define NO_STATE			(-1)
-
-typedef struct State
-{
-	char	   *name;
-	int			len;
-	uint32		hash;
-	bool		entered;		/* from another state */
-	bool		left;			/* for another state */
-} State;
-
-typedef struct Transition
-{
-	int			from;
-	int			to;				/* or NO_STATE */
-} Transition;
-
-struct IdemMachine
-{
-	MemoryContext context;		/* holds all of it */
-	uint64		generation;		/* current if that is still the cache's */
-	char	   *name;
-	State	   *states;			/* in order of appearance */
-	int			nstates;
-	int			states_size;
-	int		   *slots;			/* open addressing: index in states, or -1 */
-	uint32		slots_mask;
-	Transition *transitions;	/* in order of the definition */
-	int			ntransitions;	/* with the states that stand alone */
-	int			transitions_size;
-	int			row_words;		/* of a bitmap's row */
-	uint64	   *edges;			/* one row for each state */
-	uint64	   *reach;
-};
 
 /* A machine that this session has compiled. */
 typedef struct CachedMachine
@@ -116,14 +70,6 @@ typedef struct CachedMachine
 	char		name[IDEM_MACHINE_MAX + 1]; /* hash key */
 	IdemMachine *machine;
 } CachedMachine;
-
-/* Where we are in a definition. */
-typedef struct Parser
-{
-	const char *machine;		/* its name */
-	const char *text;
-	const char *at;
-} Parser;
 
 static MemoryContext cache_context = NULL;
 static HTAB *cache = NULL;
@@ -140,21 +86,6 @@ static const char *const verdict_names[] = {
 };
 
 static void invalidate(Datum arg, Oid relid);
-static IdemMachine *parse_definition(const char *name, const char *definition);
-static int	parse_state(Parser *parser, IdemMachine *machine);
-static bool parse_arrow(Parser *parser);
-static void skip_space(Parser *parser);
-static void syntax_error(Parser *parser, const char *expected)
-			pg_attribute_noreturn();
-static IdemMachine *new_machine(const char *name);
-static int	add_state(IdemMachine *machine, const char *name, int len);
-static int	find_state(const IdemMachine *machine, const char *name, int len,
-					   uint32 hash);
-static void enlarge_slots(IdemMachine *machine);
-static void add_transition(IdemMachine *machine, int from, int to);
-static void compile(IdemMachine *machine);
-static bool test_bit(const IdemMachine *machine, const uint64 *bitmap,
-					 int from, int to);
 static int	count_transitions(const IdemMachine *machine);
 static bool same_definition(const IdemMachine *a, const IdemMachine *b);
 static IdemMachine *load_machine(const char *name, Oid owner);
@@ -164,7 +95,7 @@ static void keep_machine(IdemMachine *machine);
 static IdemMachine *loaded_machine(const char *name);
 static int	state_index(const IdemMachine *machine, const char *name, int len);
 static void append_node(StringInfo buf, const IdemMachine *machine, int state);
-static bool needs_alias(const State *state);
+static bool needs_alias(const IdemState *state);
 
 PG_FUNCTION_INFO_V1(idem_machine);
 PG_FUNCTION_INFO_V1(idem_machine_graph);
@@ -189,8 +120,8 @@ idem_machine(PG_FUNCTION_ARGS)
 	char	   *name = text_to_cstring(idem_arg_text(fcinfo, 0, "machine",
 													 IDEM_MACHINE_MAX));
 	char	   *definition = text_to_cstring(idem_arg_text(fcinfo, 1, "definition",
-														   DEFINITION_MAX));
-	IdemMachine *machine = parse_definition(name, definition);
+														   IDEM_DEFINITION_MAX));
+	IdemMachine *machine = idem_machine_parse(name, definition);
 	IdemMachine *present;
 	Oid			owner;
 
@@ -230,7 +161,7 @@ idem_machine_graph(PG_FUNCTION_ARGS)
 	appendStringInfoString(&buf, "stateDiagram-v2");
 	for (int i = 0; i < machine->nstates; i++)
 	{
-		const State *state = &machine->states[i];
+		const IdemState *state = &machine->states[i];
 
 		if (!needs_alias(state))
 			continue;
@@ -255,9 +186,9 @@ idem_machine_graph(PG_FUNCTION_ARGS)
 	}
 	for (int i = 0; i < machine->ntransitions; i++)
 	{
-		const Transition *transition = &machine->transitions[i];
+		const IdemTransition *transition = &machine->transitions[i];
 
-		if (transition->to == NO_STATE)
+		if (transition->to == IDEM_NO_STATE)
 			continue;
 		appendStringInfoString(&buf, "\n    ");
 		append_node(&buf, machine, transition->from);
@@ -339,11 +270,11 @@ idem_machine_judge(const IdemMachine *machine, const char *from, int from_len,
 	from_state = state_index(machine, from, from_len);
 	if (from_state == to_state)
 		return IDEM_SAME;
-	if (test_bit(machine, machine->edges, from_state, to_state))
+	if (idem_machine_bit(machine, machine->edges, from_state, to_state))
 		return IDEM_APPLY;
-	if (test_bit(machine, machine->reach, from_state, to_state))
+	if (idem_machine_bit(machine, machine->reach, from_state, to_state))
 		return IDEM_AHEAD;
-	if (test_bit(machine, machine->reach, to_state, from_state))
+	if (idem_machine_bit(machine, machine->reach, to_state, from_state))
 		return IDEM_LATE;
 	return IDEM_ILLEGAL;
 }
@@ -354,7 +285,7 @@ idem_machine_returns(const IdemMachine *machine, const char *state, int len)
 {
 	int			index = state_index(machine, state, len);
 
-	return test_bit(machine, machine->reach, index, index);
+	return idem_machine_bit(machine, machine->reach, index, index);
 }
 
 /* Makes what is compiled stale; it is freed when it is next asked for. */
@@ -366,317 +297,13 @@ invalidate(Datum arg, Oid relid)
 }
 
 
-/*
- * Definition = chain { ";" chain } [ ";" ]; chain = state { "->" state }.
- *
- * A state is any text on one line without ";", "<", ">", and without "-" at
- * its ends, less the space around it: so arrows of another kind ("-->", "=>",
- * "<-") and a forgotten ";" are mistakes, not odd names.
- */
-static IdemMachine *
-parse_definition(const char *name, const char *definition)
-{
-	IdemMachine *machine = new_machine(name);
-	Parser		parser = {name, definition, definition};
-
-	do
-	{
-		int			seen = machine->nstates;
-		int			from = parse_state(&parser, machine);
-
-		if (!parse_arrow(&parser))
-		{
-			if (from == seen)
-				add_transition(machine, from, NO_STATE);
-		}
-		else
-		{
-			do
-			{
-				int			to = parse_state(&parser, machine);
-
-				add_transition(machine, from, to);
-				from = to;
-				CHECK_FOR_INTERRUPTS();
-			} while (parse_arrow(&parser));
-		}
-
-		if (*parser.at == ';')
-		{
-			parser.at++;
-			skip_space(&parser);
-		}
-		else if (*parser.at != '\0')
-			syntax_error(&parser, "\"->\" or \";\"");
-	} while (*parser.at != '\0');
-
-	compile(machine);
-	return machine;
-}
-
-/* Takes a state, with the space around it. */
-static int
-parse_state(Parser *parser, IdemMachine *machine)
-{
-	const char *start;
-	const char *end;
-
-	skip_space(parser);
-	start = parser->at;
-	if (*start == '-')
-		syntax_error(parser, "a state");
-	while ((unsigned char) *parser->at >= ' ' && *parser->at != 0x7f &&
-		   strchr(";<>", *parser->at) == NULL &&
-		   strncmp(parser->at, "->", 2) != 0)
-		parser->at++;
-	if (parser->at == start)
-		syntax_error(parser, "a state");
-
-	end = parser->at;
-	while (end > start && end[-1] == ' ')
-		end--;
-	if (end[-1] == '-')
-	{
-		parser->at = end - 1;
-		syntax_error(parser, "\"->\" or \";\"");
-	}
-	if (end - start > IDEM_STATE_MAX)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("state in the definition of machine \"%s\" is too long",
-						parser->machine),
-				 errdetail("The state at character %d has %d bytes; the limit is %d bytes.",
-						   pg_mbstrlen_with_len(parser->text,
-												start - parser->text) + 1,
-						   (int) (end - start), IDEM_STATE_MAX),
-				 errhint("Use a shorter name.")));
-	skip_space(parser);
-	return add_state(machine, start, end - start);
-}
-
-/* Takes an arrow, if there is one. */
-static bool
-parse_arrow(Parser *parser)
-{
-	if (strncmp(parser->at, "->", 2) != 0)
-		return false;
-	parser->at += 2;
-	return true;
-}
-
-static void
-skip_space(Parser *parser)
-{
-	while (*parser->at != '\0' && strchr(" \t\n\r\f\v", *parser->at) != NULL)
-		parser->at++;
-}
-
-/* Refuses a definition, with the place and what was expected there. */
-static void
-syntax_error(Parser *parser, const char *expected)
-{
-	int			position = pg_mbstrlen_with_len(parser->text,
-												parser->at - parser->text) + 1;
-	int			len = pg_mbcliplen(parser->at, strlen(parser->at), QUOTE_MAX);
-
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("definition of machine \"%s\" is not valid", parser->machine),
-			 *parser->at == '\0' ?
-			 errdetail("Expected %s at character %d, where the definition ends.",
-					   expected, position) :
-			 errdetail("Expected %s at character %d, found \"%.*s\".",
-					   expected, position, len, parser->at),
-			 errhint("Write transitions as in 'created -> paid -> shipped; created -> cancelled'.")));
-}
-
-
-/* A machine without states, in a context below the caller's. */
-static IdemMachine *
-new_machine(const char *name)
-{
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
-												  "idem machine",
-												  ALLOCSET_SMALL_SIZES);
-	IdemMachine *machine = MemoryContextAllocZero(context, sizeof(IdemMachine));
-
-	machine->context = context;
-	machine->generation = cache_generation;
-	machine->name = MemoryContextStrdup(context, name);
-	machine->states_size = 16;
-	machine->states = MemoryContextAlloc(context, machine->states_size *
-										 sizeof(State));
-	machine->transitions_size = 16;
-	machine->transitions = MemoryContextAlloc(context,
-											  machine->transitions_size *
-											  sizeof(Transition));
-	enlarge_slots(machine);
-	return machine;
-}
-
-/* The state of a name, new if it is not there. */
-static int
-add_state(IdemMachine *machine, const char *name, int len)
-{
-	uint32		hash = hash_bytes((const unsigned char *) name, len);
-	int			found = find_state(machine, name, len, hash);
-	State	   *state;
-	uint32		slot;
-
-	if (found >= 0)
-		return found;
-
-	if (machine->nstates == STATES_MAX)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("machine \"%s\" has too many states", machine->name),
-				 errdetail("The limit is %d states.", STATES_MAX),
-				 errhint("Split the machine.")));
-	if (machine->nstates == machine->states_size)
-	{
-		machine->states_size *= 2;
-		machine->states = repalloc(machine->states,
-								   machine->states_size * sizeof(State));
-	}
-	if ((uint32) machine->nstates * 2 > machine->slots_mask)
-		enlarge_slots(machine);
-
-	state = &machine->states[machine->nstates];
-	state->name = MemoryContextAlloc(machine->context, len + 1);
-	memcpy(state->name, name, len);
-	state->name[len] = '\0';
-	state->len = len;
-	state->hash = hash;
-	state->entered = false;
-	state->left = false;
-
-	for (slot = hash & machine->slots_mask; machine->slots[slot] >= 0;)
-		slot = (slot + 1) & machine->slots_mask;
-	machine->slots[slot] = machine->nstates;
-	return machine->nstates++;
-}
-
-/* The state of a name, or -1. */
-static int
-find_state(const IdemMachine *machine, const char *name, int len, uint32 hash)
-{
-	for (uint32 slot = hash & machine->slots_mask; machine->slots[slot] >= 0;
-		 slot = (slot + 1) & machine->slots_mask)
-	{
-		const State *state = &machine->states[machine->slots[slot]];
-
-		if (state->hash == hash && state->len == len &&
-			memcmp(state->name, name, len) == 0)
-			return machine->slots[slot];
-	}
-	return -1;
-}
-
-/* Doubles the slots, of which never more than half are taken. */
-static void
-enlarge_slots(IdemMachine *machine)
-{
-	uint32		size = machine->slots == NULL ? 32 : (machine->slots_mask + 1) * 2;
-
-	if (machine->slots != NULL)
-		pfree(machine->slots);
-	machine->slots = MemoryContextAlloc(machine->context, size * sizeof(int));
-	machine->slots_mask = size - 1;
-	memset(machine->slots, 0xff, size * sizeof(int));
-	for (int i = 0; i < machine->nstates; i++)
-	{
-		uint32		slot = machine->states[i].hash & machine->slots_mask;
-
-		while (machine->slots[slot] >= 0)
-			slot = (slot + 1) & machine->slots_mask;
-		machine->slots[slot] = i;
-	}
-}
-
-static void
-add_transition(IdemMachine *machine, int from, int to)
-{
-	if (machine->ntransitions == machine->transitions_size)
-	{
-		machine->transitions_size *= 2;
-		machine->transitions = repalloc(machine->transitions,
-										machine->transitions_size *
-										sizeof(Transition));
-	}
-	machine->transitions[machine->ntransitions].from = from;
-	machine->transitions[machine->ntransitions].to = to;
-	machine->ntransitions++;
-}
-
-/*
- * Makes the bitmaps, and drops transitions that are there already.  Warshall:
- * whatever reaches k also reaches what k reaches.
- */
-static void
-compile(IdemMachine *machine)
-{
-	int			words = (machine->nstates + 63) / 64;
-	Size		size = (Size) machine->nstates * words * sizeof(uint64);
-	int			kept = 0;
-
-	machine->row_words = words;
-	machine->edges = MemoryContextAllocZero(machine->context, size);
-	for (int i = 0; i < machine->ntransitions; i++)
-	{
-		Transition	transition = machine->transitions[i];
-
-		if (transition.to != NO_STATE)
-		{
-			uint64	   *word = &machine->edges[(Size) transition.from * words +
-											   transition.to / 64];
-			uint64		bit = UINT64CONST(1) << (transition.to % 64);
-
-			if (*word & bit)
-				continue;
-			*word |= bit;
-			if (transition.from != transition.to)
-			{
-				machine->states[transition.from].left = true;
-				machine->states[transition.to].entered = true;
-			}
-		}
-		machine->transitions[kept++] = transition;
-	}
-	machine->ntransitions = kept;
-
-	machine->reach = MemoryContextAlloc(machine->context, size);
-	memcpy(machine->reach, machine->edges, size);
-	for (int k = 0; k < machine->nstates; k++)
-	{
-		const uint64 *via = &machine->reach[(Size) k * words];
-
-		CHECK_FOR_INTERRUPTS();
-		for (int i = 0; i < machine->nstates; i++)
-		{
-			uint64	   *row = &machine->reach[(Size) i * words];
-
-			if (i == k || !test_bit(machine, machine->reach, i, k))
-				continue;
-			for (int w = 0; w < words; w++)
-				row[w] |= via[w];
-		}
-	}
-}
-
-static bool
-test_bit(const IdemMachine *machine, const uint64 *bitmap, int from, int to)
-{
-	return (bitmap[(Size) from * machine->row_words + to / 64] >>
-			(to % 64)) & 1;
-}
-
 static int
 count_transitions(const IdemMachine *machine)
 {
 	int			n = 0;
 
 	for (int i = 0; i < machine->ntransitions; i++)
-		if (machine->transitions[i].to != NO_STATE)
+		if (machine->transitions[i].to != IDEM_NO_STATE)
 			n++;
 	return n;
 }
@@ -687,7 +314,7 @@ same_definition(const IdemMachine *a, const IdemMachine *b)
 {
 	if (a->nstates != b->nstates || a->ntransitions != b->ntransitions ||
 		memcmp(a->transitions, b->transitions,
-			   a->ntransitions * sizeof(Transition)) != 0)
+			   a->ntransitions * sizeof(IdemTransition)) != 0)
 		return false;
 	for (int i = 0; i < a->nstates; i++)
 		if (strcmp(a->states[i].name, b->states[i].name) != 0)
@@ -701,13 +328,14 @@ static IdemMachine *
 load_machine(const char *name, Oid owner)
 {
 	Datum		key = CStringGetTextDatum(name);
-	IdemMachine *machine = new_machine(name);
+	IdemMachine *machine = idem_machine_new(name);
 	Datum		arrays[2];
 	bool		nulls[2];
 	Datum	   *states[2];
 	bool	   *missing[2];
 	int			n;
 
+	machine->generation = cache_generation;
 	(void) idem_plan_execute(IDEM_PLAN_TRANSITION_LOAD, owner, true, &key, NULL,
 							 arrays, nulls, 2);
 	if (nulls[0])
@@ -721,14 +349,14 @@ load_machine(const char *name, Oid owner)
 						  TYPALIGN_INT, &states[i], &missing[i], &n);
 	for (int i = 0; i < n; i++)
 	{
-		int			indexes[2] = {NO_STATE, NO_STATE};
+		int			indexes[2] = {IDEM_NO_STATE, IDEM_NO_STATE};
 
 		for (int j = 0; j < 2; j++)
 			if (!missing[j][i])
-				indexes[j] = add_state(machine,
+				indexes[j] = idem_machine_add_state(machine,
 									   VARDATA_ANY(DatumGetPointer(states[j][i])),
 									   VARSIZE_ANY_EXHDR(DatumGetPointer(states[j][i])));
-		add_transition(machine, indexes[0], indexes[1]);
+		idem_machine_add_transition(machine, indexes[0], indexes[1]);
 	}
 	return machine;
 }
@@ -749,9 +377,9 @@ save_machine(const IdemMachine *machine, Oid owner)
 		names[i] = CStringGetTextDatum(machine->states[i].name);
 	for (int i = 0; i < n; i++)
 	{
-		const Transition *transition = &machine->transitions[i];
+		const IdemTransition *transition = &machine->transitions[i];
 
-		alone[i] = transition->to == NO_STATE;
+		alone[i] = transition->to == IDEM_NO_STATE;
 		from[i] = names[transition->from];
 		to[i] = alone[i] ? (Datum) 0 : names[transition->to];
 	}
@@ -839,7 +467,7 @@ loaded_machine(const char *name)
 				 errdetail("No definition of a machine \"%s\" is known in this database.",
 						   name),
 				 errhint("Define it with idem_machine, or correct the name.")));
-	compile(machine);
+	idem_machine_compile(machine);
 	return machine;
 }
 
@@ -847,8 +475,7 @@ loaded_machine(const char *name)
 static int
 state_index(const IdemMachine *machine, const char *name, int len)
 {
-	int			found = find_state(machine, name, len,
-								   hash_bytes((const unsigned char *) name, len));
+	int			found = idem_machine_find_state(machine, name, len);
 
 	if (found < 0)
 		ereport(ERROR,
@@ -878,7 +505,7 @@ append_node(StringInfo buf, const IdemMachine *machine, int state)
  * the words of Mermaid's own (in whatever case), and what looks like an alias.
  */
 static bool
-needs_alias(const State *state)
+needs_alias(const IdemState *state)
 {
 	static const char *const reserved[] = {
 		"accdescr", "acctitle", "as", "choice", "class", "classdef", "click",

@@ -16,7 +16,8 @@
  * world, and answering from an old snapshot that it is unknown would run the
  * work twice.  Under serializable it sees the transaction's own snapshot, so
  * that the server's conflict detection covers what we read.  Metadata is seen
- * in its latest state also there, as the catalogs are.
+ * in its latest state also there, as the catalogs are: also the keys of
+ * tokens, for what a new one has signed is good at once.
  *
  * A plan is made at its first use and kept for the life of the session; the
  * server plans it again by itself when a table changes or the extension is
@@ -74,6 +75,26 @@ typedef struct KeptPlan
 #define LOCK_TYPES \
 	{TEXTOID, REGROLEOID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID}
 
+#define TOKEN_KEY_COLUMNS	"id, secret, created_at, verify_until"
+#define TOKEN_SPENT_COLUMNS	"nonce, expires_at, consumed_at"
+#define TOKEN_RATE_COLUMNS	"purpose, subject, window_end, issued"
+
+#define TOKEN_RATE_BY_KEY \
+	" WHERE purpose OPERATOR(pg_catalog.=) $1" \
+	" AND subject OPERATOR(pg_catalog.=) $2"
+
+#define STOCK_BY_KEY \
+	" WHERE item OPERATOR(pg_catalog.=) $1" \
+	" AND bucket OPERATOR(pg_catalog.=) $2"
+
+#define HOLD_COLUMNS \
+	"source, seq, owner, status, expires_at, reserved_at, decided_at," \
+	" items, buckets, quantities"
+
+#define HOLD_TYPES \
+	{TEXTOID, TEXTOID, REGROLEOID, CHAROID, TIMESTAMPTZOID, TIMESTAMPTZOID, \
+	 TIMESTAMPTZOID, TEXTARRAYOID, INT4ARRAYOID, NUMERICARRAYOID}
+
 static KeptPlan kept_plans[IDEM_PLANS] = {
 	[IDEM_PLAN_CLAIM_FIND] = {
 		.text = "SELECT " CLAIM_ALL " FROM idem.claim" CLAIM_BY_KEY,
@@ -91,6 +112,13 @@ static KeptPlan kept_plans[IDEM_PLANS] = {
 	},
 	[IDEM_PLAN_CLAIM_LOCK] = {
 		.text = "SELECT FROM idem.claim" CLAIM_BY_KEY " FOR NO KEY UPDATE",
+		.expected = SPI_OK_SELECT,
+		.nargs = 2,
+		.argtypes = {TEXTOID, TEXTOID}
+	},
+	[IDEM_PLAN_CLAIM_LOCK_AT_ONCE] = {
+		.text = "SELECT FROM idem.claim" CLAIM_BY_KEY
+		" FOR NO KEY UPDATE NOWAIT",
 		.expected = SPI_OK_SELECT,
 		.nargs = 2,
 		.argtypes = {TEXTOID, TEXTOID}
@@ -162,6 +190,13 @@ static KeptPlan kept_plans[IDEM_PLANS] = {
 		.nargs = 1,
 		.argtypes = {TEXTOID}
 	},
+	[IDEM_PLAN_LOCK_LOCK_AT_ONCE] = {
+		.text = "SELECT FROM idem.lock" LOCK_BY_KEY
+		" FOR NO KEY UPDATE NOWAIT",
+		.expected = SPI_OK_SELECT,
+		.nargs = 1,
+		.argtypes = {TEXTOID}
+	},
 	[IDEM_PLAN_LOCK_SHARE] = {
 		.text = "SELECT FROM idem.lock" LOCK_BY_KEY " FOR SHARE",
 		.expected = SPI_OK_SELECT,
@@ -204,6 +239,268 @@ static KeptPlan kept_plans[IDEM_PLANS] = {
 		.nargs = 3,
 		.argtypes = {TEXTOID, TEXTARRAYOID, TEXTARRAYOID},
 		.metadata = true
+	},
+
+	[IDEM_PLAN_TOKEN_KEY_FIND] = {
+		.text = "SELECT " TOKEN_KEY_COLUMNS " FROM idem.token_key"
+		" WHERE id OPERATOR(pg_catalog.=) $1",
+		.expected = SPI_OK_SELECT,
+		.nargs = 1,
+		.argtypes = {TEXTOID},
+		.metadata = true
+	},
+	[IDEM_PLAN_TOKEN_KEY_INSERT] = {
+		.text = "INSERT INTO idem.token_key (" TOKEN_KEY_COLUMNS ")"
+		" VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+		.expected = SPI_OK_INSERT,
+		.nargs = 4,
+		.argtypes = {TEXTOID, BYTEAOID, TIMESTAMPTZOID, TIMESTAMPTZOID}
+	},
+
+	/* after a restore there are several that may sign: all agree on one */
+	[IDEM_PLAN_TOKEN_KEY_SIGNING] = {
+		.text = "SELECT " TOKEN_KEY_COLUMNS " FROM idem.token_key"
+		" WHERE verify_until IS NULL"
+		" ORDER BY created_at DESC, id DESC LIMIT 1",
+		.expected = SPI_OK_SELECT,
+		.metadata = true
+	},
+	[IDEM_PLAN_TOKEN_KEY_RETIRE] = {
+		.text = "UPDATE idem.token_key SET verify_until = $1"
+		" WHERE verify_until IS NULL",
+		.expected = SPI_OK_UPDATE,
+		.nargs = 1,
+		.argtypes = {TIMESTAMPTZOID}
+	},
+	[IDEM_PLAN_TOKEN_KEY_DROP] = {
+		.text = "DELETE FROM idem.token_key"
+		" WHERE verify_until OPERATOR(pg_catalog.<=) $1",
+		.expected = SPI_OK_DELETE,
+		.nargs = 1,
+		.argtypes = {TIMESTAMPTZOID}
+	},
+
+	[IDEM_PLAN_TOKEN_SPENT_FIND] = {
+		.text = "SELECT " TOKEN_SPENT_COLUMNS " FROM idem.token_spent"
+		" WHERE nonce OPERATOR(pg_catalog.=) $1",
+		.expected = SPI_OK_SELECT,
+		.nargs = 1,
+		.argtypes = {TEXTOID}
+	},
+	[IDEM_PLAN_TOKEN_SPENT_INSERT] = {
+		.text = "INSERT INTO idem.token_spent (" TOKEN_SPENT_COLUMNS ")"
+		" VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+		.expected = SPI_OK_INSERT,
+		.nargs = 3,
+		.argtypes = {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID}
+	},
+	[IDEM_PLAN_TOKEN_SPENT_WINDOW] = {
+		.text = "SELECT nonce FROM ("
+		"SELECT nonce FROM idem.token_spent"
+		" WHERE nonce OPERATOR(pg_catalog.>) $1"
+		" ORDER BY nonce LIMIT $2) AS keys"
+		" ORDER BY nonce DESC LIMIT 1",
+		.expected = SPI_OK_SELECT,
+		.nargs = 2,
+		.argtypes = {TEXTOID, INT4OID}
+	},
+
+	/* never before it has expired: it would be live again */
+	[IDEM_PLAN_TOKEN_SPENT_PURGE] = {
+		.text = "DELETE FROM idem.token_spent"
+		" WHERE nonce OPERATOR(pg_catalog.>) $1"
+		" AND nonce OPERATOR(pg_catalog.<=) $2"
+		" AND consumed_at OPERATOR(pg_catalog.<) $3"
+		" AND expires_at OPERATOR(pg_catalog.<=) $4",
+		.expected = SPI_OK_DELETE,
+		.nargs = 4,
+		.argtypes = {TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID}
+	},
+
+	[IDEM_PLAN_TOKEN_RATE_FIND] = {
+		.text = "SELECT " TOKEN_RATE_COLUMNS " FROM idem.token_rate"
+		TOKEN_RATE_BY_KEY,
+		.expected = SPI_OK_SELECT,
+		.nargs = 2,
+		.argtypes = {TEXTOID, TEXTOID}
+	},
+	[IDEM_PLAN_TOKEN_RATE_INSERT] = {
+		.text = "INSERT INTO idem.token_rate (" TOKEN_RATE_COLUMNS ")"
+		" VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+		.expected = SPI_OK_INSERT,
+		.nargs = 4,
+		.argtypes = {TEXTOID, TEXTOID, TIMESTAMPTZOID, INT4OID}
+	},
+	[IDEM_PLAN_TOKEN_RATE_LOCK] = {
+		.text = "SELECT FROM idem.token_rate" TOKEN_RATE_BY_KEY
+		" FOR NO KEY UPDATE",
+		.expected = SPI_OK_SELECT,
+		.nargs = 2,
+		.argtypes = {TEXTOID, TEXTOID}
+	},
+	[IDEM_PLAN_TOKEN_RATE_UPDATE] = {
+		.text = "UPDATE idem.token_rate SET window_end = $3, issued = $4"
+		TOKEN_RATE_BY_KEY,
+		.expected = SPI_OK_UPDATE,
+		.nargs = 4,
+		.argtypes = {TEXTOID, TEXTOID, TIMESTAMPTZOID, INT4OID}
+	},
+	[IDEM_PLAN_TOKEN_RATE_WINDOW] = {
+		.text = "SELECT purpose, subject FROM ("
+		"SELECT purpose, subject FROM idem.token_rate"
+		" WHERE ROW(purpose, subject) OPERATOR(pg_catalog.>) ROW($1, $2)"
+		" ORDER BY purpose, subject LIMIT $3) AS keys"
+		" ORDER BY purpose DESC, subject DESC LIMIT 1",
+		.expected = SPI_OK_SELECT,
+		.nargs = 3,
+		.argtypes = {TEXTOID, TEXTOID, INT4OID}
+	},
+	[IDEM_PLAN_TOKEN_RATE_PURGE] = {
+		.text = "DELETE FROM idem.token_rate"
+		" WHERE ROW(purpose, subject) OPERATOR(pg_catalog.>) ROW($1, $2)"
+		" AND ROW(purpose, subject) OPERATOR(pg_catalog.<=) ROW($3, $4)"
+		" AND window_end OPERATOR(pg_catalog.<) $5",
+		.expected = SPI_OK_DELETE,
+		.nargs = 5,
+		.argtypes = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID}
+	},
+
+	[IDEM_PLAN_STOCK_FIND] = {
+		.text = "SELECT item, bucket, quantity FROM idem.stock" STOCK_BY_KEY,
+		.expected = SPI_OK_SELECT,
+		.nargs = 2,
+		.argtypes = {TEXTOID, INT4OID}
+	},
+	[IDEM_PLAN_STOCK_INSERT] = {
+		.text = "INSERT INTO idem.stock (item, bucket, quantity)"
+		" VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+		.expected = SPI_OK_INSERT,
+		.nargs = 3,
+		.argtypes = {TEXTOID, INT4OID, NUMERICOID}
+	},
+	[IDEM_PLAN_STOCK_LOCK] = {
+		.text = "SELECT quantity FROM idem.stock" STOCK_BY_KEY
+		" FOR NO KEY UPDATE",
+		.expected = SPI_OK_SELECT,
+		.nargs = 2,
+		.argtypes = {TEXTOID, INT4OID}
+	},
+	[IDEM_PLAN_STOCK_LOCK_FREE] = {
+		.text = "SELECT quantity FROM idem.stock" STOCK_BY_KEY
+		" FOR NO KEY UPDATE SKIP LOCKED",
+		.expected = SPI_OK_SELECT,
+		.nargs = 2,
+		.argtypes = {TEXTOID, INT4OID}
+	},
+	[IDEM_PLAN_STOCK_UPDATE] = {
+		.text = "UPDATE idem.stock SET quantity = $3" STOCK_BY_KEY,
+		.expected = SPI_OK_UPDATE,
+		.nargs = 3,
+		.argtypes = {TEXTOID, INT4OID, NUMERICOID}
+	},
+	[IDEM_PLAN_STOCK_ADD] = {
+		.text = "INSERT INTO idem.stock AS s (item, bucket, quantity)"
+		" VALUES ($1, $2, $3) ON CONFLICT (item, bucket) DO UPDATE"
+		" SET quantity = s.quantity OPERATOR(pg_catalog.+) excluded.quantity",
+		.expected = SPI_OK_INSERT,
+		.nargs = 3,
+		.argtypes = {TEXTOID, INT4OID, NUMERICOID}
+	},
+
+	/* one snapshot for all buckets, so that the sum was true at one moment */
+	[IDEM_PLAN_STOCK_READ] = {
+		.text = "SELECT pg_catalog.array_agg(bucket ORDER BY bucket),"
+		" pg_catalog.array_agg(quantity ORDER BY bucket)"
+		" FROM idem.stock WHERE item OPERATOR(pg_catalog.=) $1",
+		.expected = SPI_OK_SELECT,
+		.nargs = 1,
+		.argtypes = {TEXTOID}
+	},
+
+	[IDEM_PLAN_HOLD_FIND] = {
+		.text = "SELECT " HOLD_COLUMNS " FROM idem.hold" CLAIM_BY_KEY,
+		.expected = SPI_OK_SELECT,
+		.nargs = 2,
+		.argtypes = {TEXTOID, TEXTOID}
+	},
+	[IDEM_PLAN_HOLD_INSERT] = {
+		.text = "INSERT INTO idem.hold (" HOLD_COLUMNS ")"
+		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
+		" ON CONFLICT DO NOTHING",
+		.expected = SPI_OK_INSERT,
+		.nargs = 10,
+		.argtypes = HOLD_TYPES
+	},
+	[IDEM_PLAN_HOLD_LOCK] = {
+		.text = "SELECT FROM idem.hold" CLAIM_BY_KEY " FOR NO KEY UPDATE",
+		.expected = SPI_OK_SELECT,
+		.nargs = 2,
+		.argtypes = {TEXTOID, TEXTOID}
+	},
+	[IDEM_PLAN_HOLD_UPDATE] = {
+		.text = "UPDATE idem.hold SET owner = $3, status = $4,"
+		" expires_at = $5, reserved_at = $6, decided_at = $7, items = $8,"
+		" buckets = $9, quantities = $10" CLAIM_BY_KEY,
+		.expected = SPI_OK_UPDATE,
+		.nargs = 10,
+		.argtypes = HOLD_TYPES
+	},
+
+	/*
+	 * Ends $3 of the holds that were due at $1, and answers what has to go
+	 * back to which bucket, in the order in which buckets are locked.  It
+	 * begins at $2, where the batch before it ended, or it would walk over
+	 * what that one left dead in the index.
+	 */
+	[IDEM_PLAN_HOLD_EXPIRE] = {
+		.text = "WITH due AS ("
+		"SELECT source, seq, expires_at FROM idem.hold"
+		" WHERE expires_at OPERATOR(pg_catalog.<=) $1"
+		" AND expires_at OPERATOR(pg_catalog.>=) $2"
+		" ORDER BY expires_at LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED"
+		"), ended AS ("
+		"UPDATE idem.hold AS h SET status = 'x', expires_at = NULL,"
+		" decided_at = $1 FROM due"
+		" WHERE h.source OPERATOR(pg_catalog.=) due.source"
+		" AND h.seq OPERATOR(pg_catalog.=) due.seq"
+		" RETURNING due.expires_at, h.items, h.buckets, h.quantities"
+		"), back AS ("
+		"SELECT t.item COLLATE pg_catalog.\"C\" AS item, t.bucket,"
+		" pg_catalog.sum(t.quantity) AS quantity FROM ended,"
+		" ROWS FROM (pg_catalog.unnest(ended.items),"
+		"  pg_catalog.unnest(ended.buckets),"
+		"  pg_catalog.unnest(ended.quantities)) AS t (item, bucket, quantity)"
+		" GROUP BY 1, 2"
+		") SELECT (SELECT pg_catalog.count(*) FROM ended),"
+		" (SELECT pg_catalog.max(expires_at) FROM ended),"
+		" pg_catalog.array_agg(item ORDER BY item, bucket),"
+		" pg_catalog.array_agg(bucket ORDER BY item, bucket),"
+		" pg_catalog.array_agg(quantity ORDER BY item, bucket) FROM back",
+		.expected = SPI_OK_SELECT,
+		.nargs = 3,
+		.argtypes = {TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID}
+	},
+
+	/* as for claims; a hold that is held has no time of decision, and stays */
+	[IDEM_PLAN_HOLD_WINDOW] = {
+		.text = "SELECT source, seq FROM ("
+		"SELECT source, seq FROM idem.hold"
+		" WHERE ROW(source, seq) OPERATOR(pg_catalog.>) ROW($1, $2)"
+		" ORDER BY source, seq LIMIT $3) AS keys"
+		" ORDER BY source DESC, seq DESC LIMIT 1",
+		.expected = SPI_OK_SELECT,
+		.nargs = 3,
+		.argtypes = {TEXTOID, TEXTOID, INT4OID}
+	},
+	[IDEM_PLAN_HOLD_PURGE] = {
+		.text = "DELETE FROM idem.hold"
+		" WHERE ROW(source, seq) OPERATOR(pg_catalog.>) ROW($1, $2)"
+		" AND ROW(source, seq) OPERATOR(pg_catalog.<=) ROW($3, $4)"
+		" AND status OPERATOR(pg_catalog.<>) 'h'"
+		" AND decided_at OPERATOR(pg_catalog.<) $5",
+		.expected = SPI_OK_DELETE,
+		.nargs = 5,
+		.argtypes = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID}
 	},
 };
 

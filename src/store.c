@@ -112,8 +112,12 @@ static bool sql_lock(IdemStore *store, const IdemRow *row,
 					 IdemRowLock strength);
 static void changed(const IdemStore *store, const Datum *key);
 static void busy(IdemStore *store, const Datum *key);
-static bool add_index_entry(IdemStore *store, const Datum *values,
-							ItemPointer tid, IndexUniqueCheck check);
+static bool add_index_entries(IdemStore *store, const Datum *values,
+							  const bool *nulls, ItemPointer tid,
+							  IndexUniqueCheck check);
+static bool add_index_entry(IdemStore *store, Relation index,
+							const Datum *values, ItemPointer tid,
+							IndexUniqueCheck check);
 static void key_tag(const IdemStore *store, const Datum *key, LOCKTAG *tag);
 static int	compare_tags(const void *a, const void *b);
 static void describe_wait(void *arg);
@@ -155,6 +159,7 @@ idem_store_open(IdemStore *store, IdemTable *table, IdemAccess access,
 	idem_store_next_key(store);
 
 	store->heap = idem_table_open(table, lockmode, !force_sql, &store->index);
+	store->further = table->further_index;
 }
 
 /* Closes what idem_store_open opened; the locks stay. */
@@ -200,7 +205,8 @@ idem_store_read(IdemStore *store, const Datum *key, IdemRow *row)
 		return;
 	}
 
-	snapshot = RegisterSnapshot(IsolationIsSerializable() ?
+	snapshot = RegisterSnapshot(IsolationIsSerializable() &&
+								!store->table->metadata ?
 								GetTransactionSnapshot() : GetLatestSnapshot());
 	scan(store, key, snapshot, row);
 	UnregisterSnapshot(snapshot);
@@ -343,7 +349,14 @@ idem_store_insert(IdemStore *store, const Datum *values, const bool *nulls)
 
 	if (store->index == NULL)
 	{
-		if (sql_write(store, store->table->insert, values, nulls) > 0)
+		uint64		inserted;
+
+		if (store->wait)
+			inserted = sql_write(store, store->table->insert, values, nulls);
+		else
+			inserted = sql_write_at_once(store, store->table->insert, values,
+										 nulls);
+		if (inserted > 0)
 			return true;
 		idem_store_refused(store, values);
 		return false;
@@ -353,8 +366,8 @@ idem_store_insert(IdemStore *store, const Datum *values, const bool *nulls)
 							unconstify(Datum *, values),
 							unconstify(bool *, nulls));
 	heap_insert(store->heap, tuple, GetCurrentCommandId(true), 0, NULL);
-	unique = add_index_entry(store, values, &tuple->t_self,
-							 UNIQUE_CHECK_PARTIAL);
+	unique = add_index_entries(store, values, nulls, &tuple->t_self,
+							   UNIQUE_CHECK_PARTIAL);
 	CommandCounterIncrement();
 	if (!unique)
 	{
@@ -390,8 +403,9 @@ idem_store_insert_many(IdemStore *store, Datum **values, bool **nulls, int n)
 	heap_multi_insert(store->heap, slots, n, GetCurrentCommandId(true), 0,
 					  NULL);
 	while (inserted < n &&
-		   add_index_entry(store, values[inserted], &slots[inserted]->tts_tid,
-						   UNIQUE_CHECK_PARTIAL))
+		   add_index_entries(store, values[inserted], nulls[inserted],
+							 &slots[inserted]->tts_tid,
+							 UNIQUE_CHECK_PARTIAL))
 		inserted++;
 	CommandCounterIncrement();
 
@@ -496,8 +510,8 @@ idem_store_update(IdemStore *store, IdemRow *row, const Datum *values,
 	{
 		case TM_Ok:
 			if (needs_index)
-				(void) add_index_entry(store, values, &tuple->t_self,
-									   UNIQUE_CHECK_YES);
+				(void) add_index_entries(store, values, nulls,
+										 &tuple->t_self, UNIQUE_CHECK_YES);
 			CommandCounterIncrement();
 			heap_freetuple(tuple);
 			return true;
@@ -558,6 +572,18 @@ idem_check_access(IdemAccess access)
 				 errhint("Use a transaction that is READ WRITE.")));
 }
 
+/* The condition that column i of the key has this value. */
+void
+idem_store_scankey(ScanKey scankey, const IdemTable *table, int i, Datum value)
+{
+	if (table->atttypes[i] == INT4OID)
+		ScanKeyEntryInitialize(scankey, 0, i + 1, BTEqualStrategyNumber,
+							   INT4OID, InvalidOid, F_INT4EQ, value);
+	else
+		ScanKeyEntryInitialize(scankey, 0, i + 1, BTEqualStrategyNumber,
+							   TEXTOID, C_COLLATION_OID, F_TEXTEQ, value);
+}
+
 /* A key for a message, as core writes keys: "(source, seq)=(web, 42)". */
 char *
 idem_store_key(const IdemTable *table, const Datum *key)
@@ -567,8 +593,14 @@ idem_store_key(const IdemTable *table, const Datum *key)
 	initStringInfo(&buf);
 	appendStringInfo(&buf, "(%s)=(", table->keyname);
 	for (int i = 0; i < table->nkeys; i++)
-		appendStringInfo(&buf, "%s%s", i > 0 ? ", " : "",
-						 TextDatumGetCString(key[i]));
+	{
+		if (i > 0)
+			appendStringInfoString(&buf, ", ");
+		if (table->atttypes[i] == INT4OID)
+			appendStringInfo(&buf, "%d", DatumGetInt32(key[i]));
+		else
+			appendStringInfoString(&buf, TextDatumGetCString(key[i]));
+	}
 	appendStringInfoChar(&buf, ')');
 	return buf.data;
 }
@@ -604,8 +636,7 @@ scan(IdemStore *store, const Datum *key, Snapshot snapshot, IdemRow *row)
 	HeapTuple	tuple;
 
 	for (int i = 0; i < store->table->nkeys; i++)
-		ScanKeyEntryInitialize(&scankeys[i], 0, i + 1, BTEqualStrategyNumber,
-							   TEXTOID, C_COLLATION_OID, F_TEXTEQ, key[i]);
+		idem_store_scankey(&scankeys[i], store->table, i, key[i]);
 
 	row->presence = IDEM_ABSENT;
 	scandesc = systable_beginscan_ordered(store->heap, store->index, snapshot,
@@ -656,17 +687,17 @@ static uint64
 sql_write(IdemStore *store, IdemPlan plan, const Datum *values,
 		  const bool *nulls)
 {
-	if (!store->wait)
-		return sql_write_at_once(store, plan, values, nulls);
 	return idem_plan_execute(plan, store->heap->rd_rel->relowner, false,
 							 values, nulls, NULL, NULL, 0);
 }
 
 /*
- * The same where waiting is not wanted.  SQL has no way to ask whether it
- * would wait, so it may do so for a millisecond, and the server's word for
- * having waited too long becomes ours.  A subtransaction is what allows to go
- * on after that.
+ * The same where waiting is not wanted.  A row is locked by a plan that says
+ * NOWAIT.  An insert has no way to ask whether it would wait, so it may do so
+ * for a millisecond, and the server's word for having waited too long becomes
+ * ours.  (For a row that many want this will not do: who waits twice in a row
+ * can be told by the server that the user has cancelled.)  A subtransaction is
+ * what allows to go on after that.
  */
 static uint64
 sql_write_at_once(IdemStore *store, IdemPlan plan, const Datum *values,
@@ -725,30 +756,54 @@ sql_lock(IdemStore *store, const IdemRow *row, IdemRowLock strength)
 {
 	if (store->row_locked)
 		return true;
-	store->row_locked = sql_write(store,
-								  strength == IDEM_LOCK_SHARE ?
-								  store->table->share : store->table->lock,
-								  row->values, NULL) > 0;
+	if (!store->wait)
+		store->row_locked = sql_write_at_once(store, store->table->lock_at_once,
+											  row->values, NULL) > 0;
+	else
+		store->row_locked = sql_write(store,
+									  strength == IDEM_LOCK_SHARE ?
+									  store->table->share : store->table->lock,
+									  row->values, NULL) > 0;
 	return false;
 }
 
 /*
- * Enters a row into the index.  With UNIQUE_CHECK_PARTIAL false says that the
- * key may be there already.
+ * Enters a row into the indexes.  With UNIQUE_CHECK_PARTIAL false says that
+ * the key may be there already.
  */
 static bool
-add_index_entry(IdemStore *store, const Datum *values, ItemPointer tid,
-				IndexUniqueCheck check)
+add_index_entries(IdemStore *store, const Datum *values, const bool *nulls,
+				  ItemPointer tid, IndexUniqueCheck check)
 {
-	IndexInfo  *info = BuildIndexInfo(store->index);
+	int			further = store->table->further - 1;
+	Relation	index;
+
+	if (!add_index_entry(store, store->index, values, tid, check))
+		return false;
+	if (further >= 0 && !nulls[further])
+	{
+		index = index_open(store->further, RowExclusiveLock);
+		(void) add_index_entry(store, index, values + further, tid,
+							   UNIQUE_CHECK_NO);
+		index_close(index, NoLock);
+	}
+	return true;
+}
+
+/* Enters a row, whose columns in the index are not null, into one index. */
+static bool
+add_index_entry(IdemStore *store, Relation index, const Datum *values,
+				ItemPointer tid, IndexUniqueCheck check)
+{
+	IndexInfo  *info = BuildIndexInfo(index);
 	Datum		key[IDEM_MAX_KEYS];
 	bool		nulls[IDEM_MAX_KEYS] = {false};
 	bool		unique;
 
-	for (int i = 0; i < store->table->nkeys; i++)
+	for (int i = 0; i < info->ii_NumIndexAttrs; i++)
 		key[i] = values[i];
-	unique = index_insert(store->index, key, nulls, tid, store->heap, check,
-						  false, info);
+	unique = index_insert(index, key, nulls, tid, store->heap, check, false,
+						  info);
 	pfree(info);
 	return unique;
 }

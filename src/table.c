@@ -29,6 +29,7 @@
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
+#include "nodes/primnodes.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -43,8 +44,10 @@ static int	ntables_used = 0;
 
 static void invalidate(Datum arg, Oid relid);
 static void use_table(IdemTable *table);
-static Oid	index_as_made(const IdemTable *table, Relation heap);
+static Oid	index_as_made(const IdemTable *table, Relation heap, Oid *further);
 static bool is_key_index(const IdemTable *table, Relation index);
+static bool is_further_index(const IdemTable *table, Relation index);
+static bool is_plain_index(Relation index, int ncolumns);
 
 
 /* Registers the callback, before any table is looked up. */
@@ -87,7 +90,8 @@ idem_table_open(IdemTable *table, LOCKMODE lockmode, bool direct,
 			if (table->route == IDEM_ROUTE_UNKNOWN && OidIsValid(table->relid))
 			{
 				table->route = IDEM_ROUTE_FILLING;
-				table->index = index_as_made(table, heap);
+				table->index = index_as_made(table, heap,
+											 &table->further_index);
 				if (table->route == IDEM_ROUTE_FILLING)
 					table->route = IDEM_ROUTE_KNOWN;
 			}
@@ -163,16 +167,17 @@ use_table(IdemTable *table)
 }
 
 /*
- * The index for the direct route, if the table is as our script made it.
- * Whatever is not known here is a no.
+ * The index for the direct route, if the table is as our script made it, and
+ * the further one if it has one.  Whatever is not known here is a no.
  */
 static Oid
-index_as_made(const IdemTable *table, Relation heap)
+index_as_made(const IdemTable *table, Relation heap, Oid *further)
 {
 	TupleDesc	desc = RelationGetDescr(heap);
 	List	   *indexes;
 	Oid			result = InvalidOid;
 
+	*further = InvalidOid;
 	if (heap->rd_rel->relkind != RELKIND_RELATION ||
 		heap->rd_rel->relam != HEAP_TABLE_AM_OID ||
 		heap->rd_rel->relpersistence == RELPERSISTENCE_TEMP ||
@@ -191,15 +196,24 @@ index_as_made(const IdemTable *table, Relation heap)
 			return InvalidOid;
 	}
 
-	/* REINDEX CONCURRENTLY adds a second index, which must be kept as well */
+	/* REINDEX CONCURRENTLY adds an index, which must be kept as well */
 	indexes = RelationGetIndexList(heap);
-	if (list_length(indexes) == 1)
+	if (list_length(indexes) == (table->further == 0 ? 1 : 2))
 	{
-		Relation	index = index_open(linitial_oid(indexes), AccessShareLock);
+		ListCell   *cell;
 
-		if (is_key_index(table, index))
-			result = RelationGetRelid(index);
-		index_close(index, AccessShareLock);
+		foreach(cell, indexes)
+		{
+			Relation	index = index_open(lfirst_oid(cell), AccessShareLock);
+
+			if (is_key_index(table, index))
+				result = RelationGetRelid(index);
+			else if (is_further_index(table, index))
+				*further = RelationGetRelid(index);
+			index_close(index, AccessShareLock);
+		}
+		if (table->further != 0 && !OidIsValid(*further))
+			result = InvalidOid;
 	}
 	list_free(indexes);
 	return result;
@@ -211,19 +225,46 @@ is_key_index(const IdemTable *table, Relation index)
 {
 	Form_pg_index form = index->rd_index;
 
-	if (index->rd_rel->relam != BTREE_AM_OID || !form->indisprimary ||
-		!form->indisunique || !form->indimmediate || !form->indisvalid ||
-		!form->indisready || !form->indislive ||
-		form->indnatts != table->nkeys ||
-		form->indnkeyatts != table->nkeys ||
-		RelationGetIndexExpressions(index) != NIL ||
+	if (!is_plain_index(index, table->nkeys) || !form->indisprimary ||
+		!form->indisunique || !form->indimmediate ||
 		RelationGetIndexPredicate(index) != NIL)
 		return false;
 
 	for (int i = 0; i < table->nkeys; i++)
 		if (form->indkey.values[i] != i + 1 ||
-			index->rd_indcollation[i] != C_COLLATION_OID ||
-			index->rd_opcintype[i] != TEXTOID)
+			index->rd_opcintype[i] != table->atttypes[i] ||
+			(table->atttypes[i] == TEXTOID &&
+			 index->rd_indcollation[i] != C_COLLATION_OID))
 			return false;
 	return true;
+}
+
+/* Is this the further index that our script made, a column's values but nulls? */
+static bool
+is_further_index(const IdemTable *table, Relation index)
+{
+	Form_pg_index form = index->rd_index;
+	List	   *predicate = RelationGetIndexPredicate(index);
+	NullTest   *test;
+
+	if (!is_plain_index(index, 1) || form->indisunique ||
+		form->indisexclusion || form->indkey.values[0] != table->further ||
+		list_length(predicate) != 1 || !IsA(linitial(predicate), NullTest))
+		return false;
+
+	test = linitial_node(NullTest, predicate);
+	return test->nulltesttype == IS_NOT_NULL && IsA(test->arg, Var) &&
+		castNode(Var, test->arg)->varattno == table->further;
+}
+
+/* Is this a btree in use, over so many columns and no expressions? */
+static bool
+is_plain_index(Relation index, int ncolumns)
+{
+	Form_pg_index form = index->rd_index;
+
+	return index->rd_rel->relam == BTREE_AM_OID && form->indisvalid &&
+		form->indisready && form->indislive &&
+		form->indnatts == ncolumns && form->indnkeyatts == ncolumns &&
+		RelationGetIndexExpressions(index) == NIL;
 }

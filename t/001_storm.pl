@@ -32,6 +32,20 @@ BEGIN
 	END LOOP;
 	RAISE 'only % clients have come for key %', (SELECT last_value FROM met), key;
 END $$;
+-- two sessions claim one key after the other, each at the very same moment
+CREATE PROCEDURE abreast(run text, who integer, keys integer) LANGUAGE plpgsql AS $$
+BEGIN
+	FOR i IN 1..keys LOOP
+		PERFORM nextval('met');
+		-- without a pause, or one of them would always be first
+		WHILE (SELECT last_value FROM met) < 2 * i LOOP
+		END LOOP;
+		IF idem_claim(run, i::text) THEN
+			INSERT INTO effect VALUES (run, i, who);
+		END IF;
+		COMMIT;
+	END LOOP;
+END $$;
 -- what people write who have not raced
 CREATE FUNCTION bare_claim(wanted text) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
@@ -98,6 +112,26 @@ SQL
 			'>', $keys / 4, "$run, $level: winners have given up");
 		$node->safe_psql('postgres', "SELECT count(idem_forget(source, seq)) FROM idem.claim");
 	}
+}
+
+# the moment between looking for a key and entering it into the index
+foreach my $run ('direct', 'sql', 'mixed')
+{
+	my $steps = 20 * $keys;
+
+	$node->safe_psql('postgres', 'TRUNCATE effect; ALTER SEQUENCE met RESTART');
+	clients($node, 2, 1, <<"SCRIPT");
+SET statement_timeout = '120s';
+SELECT set_config('idem.force_sql', (CASE '$run' WHEN 'sql' THEN true WHEN 'mixed' THEN :client_id = 0 ELSE false END)::text, false);
+CALL abreast('abreast $run', :client_id, $steps);
+SCRIPT
+	is( $node->safe_psql('postgres', <<"SQL"),
+SELECT count(*), count(DISTINCT key), (SELECT count(*) FROM idem.claim WHERE source = 'abreast $run') FROM effect
+SQL
+		"$steps|$steps|$steps",
+		"$run, abreast: one effect and one claim for each of $steps keys");
+	cmp_ok($node->safe_psql('postgres', 'SELECT count(*) FROM effect GROUP BY client ORDER BY 1 LIMIT 1'),
+		'>', 0, "$run, abreast: both have won");
 }
 
 # without idem: proof that there was something to lose

@@ -1,0 +1,194 @@
+-- pins the contract of stock: reserve, confirm, release, expire, add, roles, arguments, and that the books balance
+\set SHOW_CONTEXT never
+\set QUIET on
+SET client_min_messages = warning;
+CREATE SCHEMA stock;
+SET search_path = stock, public;
+\a \t
+
+-- the first column of a statement's first row, or its error: code, message, detail, hint
+CREATE FUNCTION outcome(statement text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	answer text; code text; message text; detail text; hint text;
+BEGIN
+	EXECUTE statement INTO answer;
+	RETURN coalesce(answer, 'null');
+EXCEPTION WHEN OTHERS THEN
+	GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, message = MESSAGE_TEXT,
+		detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
+	RETURN format(E'%s: %s\n  %s\n  %s', code, message, detail, hint);
+END $$;
+
+-- the books of an item: available, held, confirmed, and whether they add up to what was added
+CREATE FUNCTION books(which text, added numeric) RETURNS text LANGUAGE sql AS $$
+	WITH s AS (SELECT coalesce(sum(quantity), 0) AS q, coalesce(min(quantity), 0) AS low
+		FROM idem.stock WHERE item = which),
+	h AS (SELECT coalesce(sum(t.q) FILTER (WHERE status = 'h'), 0) AS held,
+		coalesce(sum(t.q) FILTER (WHERE status = 'c'), 0) AS sold
+		FROM idem.hold, unnest(items, quantities) AS t (i, q) WHERE t.i = which)
+	SELECT format('%s available, %s held, %s confirmed: %s', trim_scale(q), trim_scale(held), trim_scale(sold),
+		CASE WHEN q + held + sold = added AND low >= 0 AND q = idem_stock_available(which) THEN 'balance' ELSE 'WRONG' END)
+	FROM s, h $$;
+
+\echo == one item
+SELECT idem_stock_add('apple', 10);
+SELECT idem_stock_reserve('stock', '1', 'apple', 3), idem_stock_reserve('stock', '1', 'apple', 3.0), idem_stock_available('apple');
+SELECT idem_stock_reserve('stock', '2', 'apple', 8), idem_stock_reserve('stock', '2', 'apple', 7), idem_stock_available('apple');
+\echo -- the retry of the sale of the last piece is true, another order is refused
+SELECT idem_stock_reserve('stock', '2', 'apple', 7), idem_stock_reserve('stock', '3', 'apple', 1);
+SELECT outcome($$SELECT idem_stock_reserve('stock', '1', 'apple', 4)$$);
+SELECT books('apple', 10);
+SELECT idem_stock_confirm('stock', '1'), idem_stock_confirm('stock', '1'), idem_stock_reserve('stock', '1', 'apple', 3);
+SELECT outcome($$SELECT idem_stock_release('stock', '1')$$);
+SELECT idem_stock_release('stock', '2'), idem_stock_release('stock', '2'), idem_stock_reserve('stock', '2', 'apple', 7);
+SELECT outcome($$SELECT idem_stock_confirm('stock', '2')$$);
+SELECT outcome($$SELECT idem_stock_reserve('stock', '2', 'apple', 5)$$);
+SELECT books('apple', 10);
+\echo -- what was refused left nothing, and may be asked for again
+SELECT count(*) FROM idem.hold WHERE source = 'stock' AND seq = '3';
+SELECT idem_stock_reserve('stock', '3', 'apple', 1);
+
+\echo == released before it was reserved
+SELECT idem_stock_release('stock', '4'), idem_stock_release('stock', '4'), idem_stock_reserve('stock', '4', 'apple', 1);
+SELECT outcome($$SELECT idem_stock_confirm('stock', '4')$$);
+SELECT outcome($$SELECT idem_stock_confirm('stock', '5')$$);
+SELECT books('apple', 10);
+
+\echo == several items: all or nothing
+SELECT idem_stock_add('pear', 5.5, 4), idem_stock_add('plum', 2);
+SELECT idem_stock_reserve('stock', '6', ARRAY['plum', 'pear', 'apple'], ARRAY[1, 5.25, 7]), books('pear', 5.5), books('plum', 2);
+SELECT idem_stock_reserve('stock', '6', ARRAY['plum', 'pear'], ARRAY[1, 5.25]), books('pear', 5.5), books('plum', 2);
+\echo -- a part of the order is there, in any order; the rest is added, or refused
+SELECT idem_stock_reserve('stock', '6', 'pear', 5.25), idem_stock_reserve('stock', '6', ARRAY['pear', 'plum'], ARRAY[5.25, 1]);
+SELECT idem_stock_reserve('stock', '6', ARRAY['apple', 'pear'], ARRAY[7, 5.25]), idem_stock_reserve('stock', '6', ARRAY['apple', 'pear'], ARRAY[6, 5.25]);
+SELECT items, quantities FROM (SELECT array_agg(DISTINCT i) AS items, sum(q) AS quantities FROM idem.hold, unnest(items, quantities) AS t (i, q)
+	WHERE seq = '6') AS h;
+SELECT outcome($$SELECT idem_stock_reserve('stock', '6', ARRAY['apple', 'pear'], ARRAY[6, 5.5])$$);
+SELECT idem_stock_confirm('stock', '6');
+SELECT outcome($$SELECT idem_stock_reserve('stock', '6', ARRAY['fig', 'pear'], ARRAY[1, 5.25])$$);
+SELECT outcome($$SELECT idem_stock_reserve('stock', '6', ARRAY['plum', 'pear'], ARRAY[1, 5.25])$$);
+SELECT books('apple', 10), books('pear', 5.5), books('plum', 2);
+
+\echo == time to live
+SELECT idem_stock_add('apple', 5), idem_stock_add('pear', 5), idem_stock_add('plum', 5);
+SELECT idem_stock_reserve('stock', '7', ARRAY['pear', 'plum'], ARRAY[0.25, 1], '1 hour'), idem_stock_reserve('stock', '8', 'apple', 0.5, '1 millisecond');
+CREATE FUNCTION overdue() RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+	-- a retry does not hold longer
+	PERFORM pg_sleep(0.01), idem_stock_reserve('stock', '8', 'apple', 0.5, '1 hour');
+	RETURN (SELECT expires_at < clock_timestamp() FROM idem.hold WHERE seq = '8');
+END $$;
+SELECT overdue();
+\echo -- as long as it is not given back it is held
+SELECT books('apple', 15);
+SET client_min_messages = notice;
+CALL idem_stock_expire();
+CALL idem_stock_expire();
+SET client_min_messages = warning;
+SELECT books('apple', 15), idem_stock_reserve('stock', '8', 'apple', 0.5), idem_stock_release('stock', '8');
+SELECT outcome($$SELECT idem_stock_confirm('stock', '8')$$);
+\echo -- one that is confirmed in time does not expire; an order has the earliest of its times
+SELECT idem_stock_reserve('stock', '9', 'apple', 0.25, '1 hour'), idem_stock_reserve('stock', '9', 'plum', 0.25, '2 hours'),
+	idem_stock_reserve('stock', '9', 'pear', 0.25);
+SELECT expires_at - reserved_at BETWEEN '59 minutes' AND '61 minutes' FROM idem.hold WHERE seq = '9';
+SELECT idem_stock_release('stock', '7');
+SELECT idem_stock_reserve('stock', '10', 'plum', 0.5, '1 millisecond'), pg_sleep(0.01), idem_stock_confirm('stock', '10');
+CALL idem_stock_expire();
+SELECT idem_stock_confirm('stock', '10'), count(*) FILTER (WHERE expires_at IS NOT NULL) FROM idem.hold;
+\echo -- in batches
+SELECT count(*) FILTER (WHERE idem_stock_reserve('many', n::text, ARRAY['pear', 'plum'], ARRAY[0.01, 0.01], '1 millisecond')) FROM generate_series(1, 25) AS n;
+SELECT pg_sleep(0.01);
+SET client_min_messages = notice;
+CALL idem_stock_expire(10);
+SET client_min_messages = warning;
+SELECT books('pear', 10.5), books('plum', 7);
+
+\echo == buckets
+SELECT idem_stock_add('seat', 10, 16);
+SELECT count(*), min(quantity), max(quantity) FROM idem.stock WHERE item = 'seat';
+SELECT idem_stock_reserve('seat', '1', 'seat', 11), idem_stock_reserve('seat', '1', 'seat', 10), idem_stock_reserve('seat', '2', 'seat', 1), books('seat', 10);
+\echo -- goes back to where it came from
+SELECT idem_stock_release('seat', '1');
+SELECT count(*), min(quantity), max(quantity) FROM idem.stock WHERE item = 'seat';
+\echo -- evenly over those that are there, and more of them
+SELECT idem_stock_add('seat', 32), idem_stock_add('seat', 4, 20);
+SELECT count(*), min(quantity) >= 2, max(quantity) <= 4, min(bucket), max(bucket) FROM idem.stock WHERE item = 'seat' AND bucket < 16;
+SELECT count(*), sum(quantity), min(bucket), max(bucket) FROM idem.stock WHERE item = 'seat';
+SELECT outcome($$SELECT idem_stock_add('seat', 4, 19)$$);
+SELECT books('seat', 46);
+\echo -- fractions, large and many digits
+SELECT idem_stock_add('share', 0.7, 4), idem_stock_add('share', 0.0000000000000000000000000000000000001, 4);
+SELECT idem_stock_add('sand', 1e18, 3), idem_stock_reserve('sand', '1', 'sand', 1000000000000000000), idem_stock_reserve('sand', '2', 'sand', 1e18), idem_stock_available('sand');
+SELECT idem_stock_add('gold', 999999999999999999.999999999, 7), idem_stock_reserve('gold', '1', 'gold', 999999999999999999.999999998), idem_stock_available('gold');
+SELECT books('sand', 1e18), books('share', 0.7000000000000000000000000000000000001), books('gold', 999999999999999999.999999999);
+
+\echo == never added
+SELECT idem_stock_available('nothing'), idem_stock_reserve('stock', '11', 'nothing', 1), idem_stock_reserve('stock', '11', ARRAY['apple', 'nothing'], ARRAY[1, 1]);
+
+\echo == arguments
+SELECT outcome(format('SELECT %s', call)) FROM unnest(ARRAY[
+	$$idem_stock_add(NULL, 1)$$, $$idem_stock_add('', 1)$$, $$idem_stock_add(repeat('x', 256), 1)$$,
+	$$idem_stock_add('apple', NULL)$$, $$idem_stock_add('apple', 0)$$, $$idem_stock_add('apple', -1)$$,
+	$$idem_stock_add('apple', 'NaN')$$, $$idem_stock_add('apple', 'Infinity')$$, $$idem_stock_add('apple', '-Infinity')$$,
+	$$idem_stock_add('apple', 1, 0)$$, $$idem_stock_add('apple', 1, 1025)$$,
+	$$idem_stock_reserve(NULL, '1', 'apple', 1)$$, $$idem_stock_reserve('', '1', 'apple', 1)$$,
+	$$idem_stock_reserve(repeat('x', 256), '1', 'apple', 1)$$, $$idem_stock_reserve('s', NULL, 'apple', 1)$$,
+	$$idem_stock_reserve('s', '', 'apple', 1)$$, $$idem_stock_reserve('s', repeat('x', 1025), 'apple', 1)$$,
+	$$idem_stock_reserve('s', '1', NULL::text, 1)$$, $$idem_stock_reserve('s', '1', '', 1)$$,
+	$$idem_stock_reserve('s', '1', 'apple', NULL::numeric)$$, $$idem_stock_reserve('s', '1', 'apple', 0)$$,
+	$$idem_stock_reserve('s', '1', 'apple', -0.01)$$, $$idem_stock_reserve('s', '1', 'apple', 'NaN'::numeric)$$,
+	$$idem_stock_reserve('s', '1', 'apple', 'Infinity'::numeric)$$, $$idem_stock_reserve('s', '1', 'apple', 1, '0 s')$$,
+	$$idem_stock_reserve('s', '1', 'apple', 1, '-1 s')$$,
+	$$idem_stock_reserve('s', '1', NULL::text[], '{1}')$$, $$idem_stock_reserve('s', '1', '{apple}', NULL::numeric[])$$,
+	$$idem_stock_reserve('s', '1', '{}'::text[], '{}')$$, $$idem_stock_reserve('s', '1', '{{apple}}'::text[], '{1}')$$,
+	$$idem_stock_reserve('s', '1', '{apple,NULL}'::text[], '{1,1}')$$, $$idem_stock_reserve('s', '1', '{apple}'::text[], '{NULL}')$$,
+	$$idem_stock_reserve('s', '1', '{apple,pear}'::text[], '{1}')$$, $$idem_stock_reserve('s', '1', '{apple,""}'::text[], '{1,1}')$$,
+	$$idem_stock_reserve('s', '1', '{apple,pear}'::text[], '{1,0}')$$, $$idem_stock_reserve('s', '1', '{apple,pear,apple}'::text[], '{1,1,1}')$$,
+	$$idem_stock_confirm(NULL, '1')$$, $$idem_stock_confirm('s', NULL)$$, $$idem_stock_release(NULL, '1')$$, $$idem_stock_release('s', '')$$,
+	$$idem_stock_available(NULL)$$, $$idem_stock_available('')$$]) AS call;
+\set VERBOSITY terse
+CALL idem_stock_expire(0);
+CALL idem_stock_expire(NULL);
+BEGIN;
+CALL idem_stock_expire();
+ROLLBACK;
+BEGIN READ ONLY;
+SELECT idem_stock_available('apple');
+SELECT idem_stock_reserve('stock', '1', 'apple', 3);
+ROLLBACK;
+\set VERBOSITY default
+SELECT idem_stock_reserve(repeat('s', 255), repeat('x', 1024), 'apple', 0.01), idem_stock_add(repeat('i', 255), 1, 1024);
+
+\echo == roles
+CREATE ROLE regress_stock_a;
+CREATE ROLE regress_stock_b;
+CREATE ROLE regress_stock_c IN ROLE regress_stock_a;
+GRANT USAGE ON SCHEMA stock TO PUBLIC;
+SET ROLE regress_stock_a;
+SELECT idem_stock_reserve('role', '1', 'apple', 0.01), idem_stock_release('role', '2');
+SELECT outcome($$SELECT idem_stock_add('apple', 1)$$);
+SET ROLE regress_stock_b;
+SELECT outcome(format('SELECT %s', call)) FROM unnest(ARRAY[
+	$$idem_stock_reserve('role', '1', 'apple', 0.01)$$, $$idem_stock_reserve('role', '1', 'apple', 0.02)$$, $$idem_stock_reserve('role', '1', 'apple', 1e9)$$,
+	$$idem_stock_confirm('role', '1')$$, $$idem_stock_release('role', '1')$$,
+	$$idem_stock_reserve('role', '2', 'apple', 0.01)$$, $$idem_stock_release('role', '2')$$,
+	$$(SELECT quantity FROM idem.stock LIMIT 1)$$, $$(SELECT seq FROM idem.hold LIMIT 1)$$]) AS call;
+CALL idem_stock_expire();
+SET ROLE regress_stock_c;
+SELECT idem_stock_reserve('role', '1', 'apple', 0.01), idem_stock_confirm('role', '1'), idem_stock_reserve('role', '2', 'apple', 0.01);
+RESET ROLE;
+
+\echo == purge: what is decided goes, what is held stays
+SELECT status, count(*) FROM idem.hold GROUP BY 1 ORDER BY 1;
+UPDATE idem.hold SET decided_at = decided_at - interval '1 day', reserved_at = reserved_at - interval '1 day';
+SELECT idem_stock_release('fresh', '1');
+SET client_min_messages = notice;
+CALL idem_purge('1 hour');
+SET client_min_messages = warning;
+SELECT status, count(*) FROM idem.hold GROUP BY 1 ORDER BY 1;
+SELECT idem_stock_release('stock', '9'), idem_stock_reserve('stock', '8', 'apple', 0.5);
+
+DELETE FROM idem.hold;
+DELETE FROM idem.stock;
+DROP SCHEMA stock CASCADE;
+DROP ROLE regress_stock_a, regress_stock_b, regress_stock_c;

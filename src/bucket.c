@@ -1,0 +1,685 @@
+/*-------------------------------------------------------------------------
+ *
+ * bucket.c
+ *	  The quantity of an item, in one row or many.
+ *
+ * The contract.  What is available of an item is the sum of its buckets, the
+ * rows of idem.stock.  A taker who finds a bucket that nobody is at, with as
+ * much as he wants, takes it there and meets nobody; that is what makes one
+ * hot item as fast as many.  An item is short only if all its buckets together
+ * hold too little, and that answer is exact.
+ *
+ * Why it is exact.  "Short" is only ever said of the sum of what is committed,
+ * read by one snapshot: what an open transaction takes still counts, what one
+ * gives back does not yet, just as for a single row.  A bucket that somebody
+ * is at is passed by, but never counted as empty: if nothing can be had without
+ * it, it is waited for, and everything is read again.  A taken bucket is
+ * locked in the very version that was read, so what was planned is there.
+ *
+ * Why it does not deadlock.  Buckets have an order: by item, bytewise, then by
+ * number.  A transaction waits in one of two ways:
+ *
+ * a) Some bucket has enough, but somebody is at it.  It waits for that one to
+ *	  end, locks nothing, and looks again.  Of this item it holds nothing then;
+ *	  of others, only of those that sort before.
+ * b) No single bucket has enough (or there is only one).  It locks the item's
+ *	  buckets from the first one on, the empty ones too, without leaving any
+ *	  out, until it has enough, and waits for each.  It never goes back to a).
+ *
+ * So whoever waits holds only buckets that sort before the one it waits for.
+ * Everything is locked before anything is written, so there is nothing to undo
+ * when a later item turns out to be short.  Giving back goes by the same order.
+ * A transaction that makes several calls is outside of this, and may meet the
+ * server's deadlock detection.
+ *
+ * Which of the busy buckets to wait for: the one whose holder began last.  A
+ * session that idles in its transaction, or a prepared one, then only stops
+ * those for whom nothing else is left.
+ *
+ * Under serializable the reads take the transaction's snapshot, for the
+ * server's conflict detection, and a bucket that changed after it is 40001 if
+ * no other serves.
+ *
+ * Through SQL the same is done by FOR NO KEY UPDATE, with SKIP LOCKED for a
+ * bucket that is only tried; a) is not possible there, and b) takes its place.
+ *
+ * Portions Copyright (c) 2026, the idem authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "idem.h"
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/multixact.h"
+#include "access/transam.h"
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "common/pg_prng.h"
+#include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "storage/lmgr.h"
+#include "storage/procarray.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/numeric.h"
+#include "utils/rel.h"
+#include "utils/resowner.h"
+#include "utils/snapmgr.h"
+
+/* Columns of idem.stock, from 0. */
+typedef enum StockColumn
+{
+	STOCK_ITEM,
+	STOCK_BUCKET,
+	STOCK_QUANTITY,
+	STOCK_COLUMNS
+} StockColumn;
+
+#define STOCK_KEYS		2
+
+/* What became of trying to lock a bucket. */
+typedef enum Locked
+{
+	LOCKED,						/* ours, as it was read */
+	BUSY,						/* another transaction is at it */
+	CHANGED						/* read it again */
+} Locked;
+
+IdemTable	idem_stock_table = {
+	.relname = "stock",
+	.keyname = "item, bucket",
+	.nkeys = STOCK_KEYS,
+	.natts = STOCK_COLUMNS,
+	.atttypes = {TEXTOID, INT4OID, NUMERICOID},
+	.required = STOCK_COLUMNS,
+	.find = IDEM_PLAN_STOCK_FIND,
+	.insert = IDEM_PLAN_STOCK_INSERT,
+	.lock = IDEM_PLAN_STOCK_LOCK,
+	.update = IDEM_PLAN_STOCK_UPDATE
+};
+
+static bool read_line(IdemStore *store, IdemLine *line);
+static IdemPlanned plan_line(IdemStore *store, IdemLine *line);
+static IdemPlanned plan_one(IdemStore *store, IdemLine *line,
+							IdemBucket *buckets, int n);
+static IdemPlanned plan_in_order(IdemStore *store, IdemLine *line,
+								 IdemBucket *buckets, int n);
+static void keep_take(IdemLine *line, const IdemBucket *bucket, Datum part);
+static Locked lock_bucket(IdemStore *store, Datum item, IdemBucket *bucket,
+						  bool wait, TransactionId *holder);
+static Locked sql_lock_bucket(IdemStore *store, Datum item,
+							  IdemBucket *bucket, bool wait);
+static Locked sql_try_bucket(IdemStore *store, const IdemLine *line,
+							 IdemBucket *bucket);
+static TransactionId holder_of(Buffer buffer, HeapTuple tuple);
+static int	sql_read(IdemStore *store, Datum item, IdemBucket **buckets);
+static void write_bucket(IdemStore *store, Datum item,
+						 const IdemBucket *bucket, Datum quantity);
+static Datum total_of(const IdemBucket *buckets, int n);
+static void changed_error(Datum item);
+static Datum add(Datum a, Datum b);
+static Datum subtract(Datum a, Datum b);
+static int	compare(Datum a, Datum b);
+
+
+/* What is available of an item, as committed. */
+Datum
+idem_bucket_total(IdemStore *store, Datum item)
+{
+	IdemBucket *buckets;
+	int			n = idem_bucket_read(store, item, &buckets);
+
+	return total_of(buckets, n);
+}
+
+/* The buckets of an item by number, as they were at one moment. */
+int
+idem_bucket_read(IdemStore *store, Datum item, IdemBucket **buckets)
+{
+	Snapshot	snapshot;
+	ScanKeyData scankey;
+	SysScanDesc scandesc;
+	HeapTuple	tuple;
+	Datum		zero;
+	int			n = 0;
+	int			room = 16;
+
+	if (!idem_store_is_direct(store))
+		return sql_read(store, item, buckets);
+
+	*buckets = palloc_array(IdemBucket, room);
+	zero = NumericGetDatum(int64_to_numeric(0));
+	idem_store_scankey(&scankey, store->table, STOCK_ITEM, item);
+	snapshot = RegisterSnapshot(IsolationIsSerializable() ?
+								GetTransactionSnapshot() : GetLatestSnapshot());
+	scandesc = systable_beginscan_ordered(store->heap, store->index, snapshot,
+										  1, &scankey);
+	while ((tuple = systable_getnext_ordered(scandesc,
+											 ForwardScanDirection)) != NULL)
+	{
+		Datum		values[STOCK_COLUMNS];
+		bool		nulls[STOCK_COLUMNS];
+		IdemBucket *bucket;
+
+		if (n == room)
+			*buckets = repalloc(*buckets, (room *= 2) * sizeof(IdemBucket));
+		bucket = &(*buckets)[n++];
+		heap_deform_tuple(tuple, RelationGetDescr(store->heap), values, nulls);
+		bucket->number = DatumGetInt32(values[STOCK_BUCKET]);
+		bucket->empty = idem_same_bytes(values[STOCK_QUANTITY], zero);
+		bucket->quantity = bucket->empty ? zero :
+			NumericGetDatum(DatumGetNumericCopy(values[STOCK_QUANTITY]));
+		bucket->tid = tuple->t_self;
+	}
+	systable_endscan_ordered(scandesc);
+	UnregisterSnapshot(snapshot);
+	return n;
+}
+
+/*
+ * Is there less of some item than a line wants of it?  A pure read, and the
+ * one by which idem_bucket_plan begins.
+ */
+bool
+idem_bucket_short(IdemStore *store, IdemLine *lines, int n)
+{
+	for (int i = 0; i < n; i++)
+	{
+		if (!lines[i].wanted || lines[i].ready)
+			continue;
+		if (read_line(store, &lines[i]))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Locks buckets that hold what the lines want; the lines are sorted by item,
+ * each item once, and idem_bucket_short has said no.  Waits for nobody.  After
+ * IDEM_MUST_WAIT the caller gives up what others must not be kept from, and
+ * calls idem_bucket_wait; after that, and after IDEM_SHORT, it begins again
+ * with the same lines.
+ */
+IdemPlanned
+idem_bucket_plan(IdemStore *store, IdemLine *lines, int n)
+{
+	for (int i = 0; i < n; i++)
+	{
+		IdemPlanned planned;
+
+		if (!lines[i].wanted || lines[i].ready)
+			continue;
+		planned = plan_line(store, &lines[i]);
+		if (planned != IDEM_PLANNED)
+			return planned;
+		lines[i].ready = true;
+	}
+	return IDEM_PLANNED;
+}
+
+/* Waits for what the first line that is not ready could not have. */
+void
+idem_bucket_wait(IdemStore *store, IdemLine *lines, int n)
+{
+	IdemLine   *line = lines;
+
+	while (!line->wanted || line->ready)
+		line++;
+	Assert(line < lines + n);
+
+	if (TransactionIdIsValid(line->holder))
+		XactLockTableWait(line->holder, store->heap, &line->busy.tid, XLTW_Lock);
+	else
+		(void) lock_bucket(store, line->item, &line->busy, true, NULL);
+}
+
+/* Takes what idem_bucket_plan has planned. */
+void
+idem_bucket_take(IdemStore *store, IdemLine *lines, int n)
+{
+	for (int i = 0; i < n; i++)
+	{
+		IdemLine   *line = &lines[i];
+
+		for (int j = 0; line->wanted && j < line->ntakes; j++)
+			write_bucket(store, line->item, &line->takes[j],
+						 subtract(line->takes[j].quantity, line->parts[j]));
+	}
+}
+
+/* Gives a quantity back to the bucket that it came from. */
+void
+idem_bucket_give(IdemStore *store, Datum item, int32 number, Datum quantity)
+{
+	Datum		key[STOCK_KEYS] = {item, Int32GetDatum(number)};
+	IdemRow		row;
+
+	idem_store_next_key(store);
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+		idem_store_read(store, key, &row);
+		if (row.presence != IDEM_PRESENT)
+			ereport(ERROR,
+					(errcode(ERRCODE_IDEM_NOT_FOUND),
+					 errmsg("there is no such bucket"),
+					 errdetail("Key %s is not in \"idem.stock\".",
+							   idem_store_key(&idem_stock_table, key)),
+					 errhint("Look for who removed it; idem never does.")));
+		row.values[STOCK_QUANTITY] = add(row.values[STOCK_QUANTITY], quantity);
+	} while (!idem_store_update(store, &row, row.values, row.nulls));
+}
+
+/*
+ * Adds a quantity to an item, spread over nbuckets, those that are there and
+ * new ones.  It is spread in whole units if it is whole, otherwise in units
+ * of its last digit; what does not divide goes to buckets in a row, beginning
+ * anywhere.
+ */
+void
+idem_bucket_add(IdemStore *store, Datum item, Datum quantity, int nbuckets)
+{
+	Datum		scale = DirectFunctionCall1(numeric_min_scale, quantity);
+	Datum		power = DirectFunctionCall3(numeric_in,
+											CStringGetDatum(psprintf("1e%d", DatumGetInt32(scale))),
+											ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+	Datum		unit = DirectFunctionCall3(numeric_in,
+										   CStringGetDatum(psprintf("1e-%d", DatumGetInt32(scale))),
+										   ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+	Datum		units = DirectFunctionCall2(numeric_mul, quantity, power);
+	Datum		count = NumericGetDatum(int64_to_numeric(nbuckets));
+	Datum		share = DirectFunctionCall2(numeric_div_trunc, units, count);
+	int			rest = DatumGetInt32(DirectFunctionCall1(numeric_int4,
+														 DirectFunctionCall2(numeric_mod, units, count)));
+	int			first = pg_prng_uint64_range(&pg_global_prng_state, 0,
+											 nbuckets - 1);
+
+	for (int i = 0; i < nbuckets; i++)
+	{
+		Datum		values[STOCK_COLUMNS];
+
+		CHECK_FOR_INTERRUPTS();
+		values[STOCK_ITEM] = item;
+		values[STOCK_BUCKET] = Int32GetDatum(i);
+		values[STOCK_QUANTITY] = share;
+		if ((i - first + nbuckets) % nbuckets < rest)
+			values[STOCK_QUANTITY] = add(share, NumericGetDatum(int64_to_numeric(1)));
+		values[STOCK_QUANTITY] = DirectFunctionCall2(numeric_mul,
+													 values[STOCK_QUANTITY], unit);
+		(void) idem_plan_execute(IDEM_PLAN_STOCK_ADD,
+								 store->heap->rd_rel->relowner, false, values,
+								 NULL, NULL, NULL, 0);
+	}
+}
+
+
+/* Reads the buckets of a line's item.  True: they hold too little. */
+static bool
+read_line(IdemStore *store, IdemLine *line)
+{
+	line->nbuckets = idem_bucket_read(store, line->item, &line->buckets);
+	return compare(total_of(line->buckets, line->nbuckets), line->quantity) < 0;
+}
+
+/*
+ * Locks buckets that hold what one line wants, as they were read last; reads
+ * them again as often as they have changed since.
+ */
+static IdemPlanned
+plan_line(IdemStore *store, IdemLine *line)
+{
+	for (;;)
+	{
+		IdemPlanned planned = IDEM_SHORT;
+
+		CHECK_FOR_INTERRUPTS();
+		line->ntakes = 0;
+		line->holder = InvalidTransactionId;
+		if (!line->in_order && line->nbuckets > 1)
+			planned = plan_one(store, line, line->buckets, line->nbuckets);
+		else
+			line->in_order = true;
+		if (planned == IDEM_SHORT && line->in_order)
+			planned = plan_in_order(store, line, line->buckets, line->nbuckets);
+		if (planned != IDEM_SHORT)
+			return planned;
+
+		pfree(line->buckets);
+		if (read_line(store, line))
+			return IDEM_SHORT;
+	}
+}
+
+/*
+ * Finds one bucket with enough that nobody is at, beginning anywhere.
+ * IDEM_SHORT: look again, in order if the line says so.
+ */
+static IdemPlanned
+plan_one(IdemStore *store, IdemLine *line, IdemBucket *buckets, int n)
+{
+	int			first = pg_prng_uint64_range(&pg_global_prng_state, 0, n - 1);
+	bool		changed = false;
+
+	for (int i = 0; i < n; i++)
+	{
+		IdemBucket *bucket = &buckets[(first + i) % n];
+		TransactionId holder = InvalidTransactionId;
+
+		if (bucket->empty || compare(bucket->quantity, line->quantity) < 0)
+			continue;
+		switch (idem_store_is_direct(store) ?
+				lock_bucket(store, line->item, bucket, false, &holder) :
+				sql_try_bucket(store, line, bucket))
+		{
+			case LOCKED:
+				keep_take(line, bucket, line->quantity);
+				return IDEM_PLANNED;
+			case BUSY:
+				if (!TransactionIdIsValid(line->holder) ||
+					TransactionIdFollows(holder, line->holder))
+				{
+					line->holder = holder;
+					line->busy = *bucket;
+				}
+				break;
+			case CHANGED:
+				changed = true;
+				break;
+		}
+	}
+
+	if (TransactionIdIsValid(line->holder))
+		return IDEM_MUST_WAIT;
+	if (changed && IsolationIsSerializable())
+		changed_error(line->item);
+	line->in_order = !changed;
+	return IDEM_SHORT;
+}
+
+/*
+ * Locks buckets from the first one on until they hold enough.  IDEM_SHORT:
+ * look again.
+ */
+static IdemPlanned
+plan_in_order(IdemStore *store, IdemLine *line, IdemBucket *buckets, int n)
+{
+	Datum		missing = line->quantity;
+
+	for (int i = 0; i < n; i++)
+	{
+		switch (lock_bucket(store, line->item, &buckets[i], false, NULL))
+		{
+			case LOCKED:
+				break;
+			case BUSY:
+				line->busy = buckets[i];
+				return IDEM_MUST_WAIT;
+			case CHANGED:
+				if (IsolationIsSerializable())
+					changed_error(line->item);
+				return IDEM_SHORT;
+		}
+
+		if (compare(buckets[i].quantity, missing) >= 0)
+		{
+			keep_take(line, &buckets[i], missing);
+			return IDEM_PLANNED;
+		}
+		if (compare(buckets[i].quantity, NumericGetDatum(int64_to_numeric(0))) > 0)
+		{
+			keep_take(line, &buckets[i], buckets[i].quantity);
+			missing = subtract(missing, buckets[i].quantity);
+		}
+	}
+	return IDEM_SHORT;
+}
+
+/* Notes that a part of the line comes from a bucket, which we have locked. */
+static void
+keep_take(IdemLine *line, const IdemBucket *bucket, Datum part)
+{
+	if (line->takes == NULL)
+	{
+		line->takes = palloc_array(IdemBucket, 1);
+		line->parts = palloc_array(Datum, 1);
+	}
+	else
+	{
+		line->takes = repalloc(line->takes, (line->ntakes + 1) * sizeof(IdemBucket));
+		line->parts = repalloc(line->parts, (line->ntakes + 1) * sizeof(Datum));
+	}
+	line->takes[line->ntakes] = *bucket;
+	line->parts[line->ntakes++] = part;
+}
+
+/*
+ * Locks a bucket as it was read, to the end of the transaction.  Without wait
+ * BUSY is an answer, and holder says whom to wait for, if it is asked for.
+ */
+static Locked
+lock_bucket(IdemStore *store, Datum item, IdemBucket *bucket, bool wait,
+			TransactionId *holder)
+{
+	if (!idem_store_is_direct(store))
+		return sql_lock_bucket(store, item, bucket, wait);
+
+	for (;;)
+	{
+		HeapTupleData tuple;
+		TM_FailureData tmfd;
+		Buffer		buffer;
+		TM_Result	result;
+
+		CHECK_FOR_INTERRUPTS();
+		tuple.t_self = bucket->tid;
+		result = heap_lock_tuple(store->heap, &tuple,
+								 GetCurrentCommandId(false),
+								 LockTupleNoKeyExclusive,
+								 wait ? LockWaitBlock : LockWaitSkip,
+								 false, &buffer, &tmfd);
+		if (result == TM_WouldBlock && holder != NULL)
+			*holder = holder_of(buffer, &tuple);
+		ReleaseBuffer(buffer);
+
+		switch (result)
+		{
+			case TM_Ok:
+				return LOCKED;
+			case TM_WouldBlock:
+				if (holder == NULL || TransactionIdIsValid(*holder))
+					return BUSY;
+				break;			/* whoever it was has ended */
+			case TM_Updated:
+			case TM_Deleted:
+				return CHANGED;
+			default:
+				elog(ERROR, "row of \"idem.stock\" could not be locked");
+		}
+	}
+}
+
+/*
+ * The same through SQL, where BUSY cannot say who it is, and where a bucket
+ * that has changed since it was read is locked all the same: its quantity is
+ * then put right.
+ */
+static Locked
+sql_lock_bucket(IdemStore *store, Datum item, IdemBucket *bucket, bool wait)
+{
+	Datum		key[STOCK_KEYS] = {item, Int32GetDatum(bucket->number)};
+	bool		isnull;
+
+	if (idem_plan_execute(wait ? IDEM_PLAN_STOCK_LOCK : IDEM_PLAN_STOCK_LOCK_FREE,
+						  store->heap->rd_rel->relowner, false, key, NULL,
+						  &bucket->quantity, &isnull, 1) == 0)
+		return BUSY;
+	bucket->empty = false;
+	return LOCKED;
+}
+
+/*
+ * Locks a bucket through SQL if it is free and has enough.  If it turns out to
+ * have too little by now, a subtransaction gives the lock up again: kept, it
+ * would be one out of order.
+ */
+static Locked
+sql_try_bucket(IdemStore *store, const IdemLine *line, IdemBucket *bucket)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile Locked locked = BUSY;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		locked = sql_lock_bucket(store, line->item, bucket, false);
+		if (locked == LOCKED && compare(bucket->quantity, line->quantity) < 0)
+			locked = CHANGED;
+		if (locked == LOCKED)
+			ReleaseCurrentSubTransaction();
+		else
+			RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *edata;
+
+		MemoryContextSwitchTo(context);
+		edata = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+		ReThrowError(edata);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return locked;
+}
+
+/*
+ * Who is at a row that could not be locked: of several the last one that still
+ * runs; InvalidTransactionId if there is none any more.
+ */
+static TransactionId
+holder_of(Buffer buffer, HeapTuple tuple)
+{
+	TransactionId xmax;
+	uint16		infomask;
+	MultiXactMember *members;
+	TransactionId result = InvalidTransactionId;
+	int			n;
+
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+	xmax = HeapTupleHeaderGetRawXmax(tuple->t_data);
+	infomask = tuple->t_data->t_infomask;
+	LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
+
+	if ((infomask & HEAP_XMAX_INVALID) || !TransactionIdIsValid(xmax))
+		return InvalidTransactionId;
+	if (!(infomask & HEAP_XMAX_IS_MULTI))
+		return TransactionIdIsCurrentTransactionId(xmax) ?
+			InvalidTransactionId : xmax;
+
+	n = GetMultiXactIdMembers(xmax, &members, false,
+							  HEAP_XMAX_IS_LOCKED_ONLY(infomask));
+	for (int i = 0; i < n; i++)
+		if (!TransactionIdIsCurrentTransactionId(members[i].xid) &&
+			TransactionIdIsInProgress(members[i].xid) &&
+			(!TransactionIdIsValid(result) ||
+			 TransactionIdFollows(members[i].xid, result)))
+			result = members[i].xid;
+	return result;
+}
+
+/* idem_bucket_read through SQL. */
+static int
+sql_read(IdemStore *store, Datum item, IdemBucket **buckets)
+{
+	Datum		arrays[2];
+	bool		nulls[2];
+	Datum	   *numbers;
+	Datum	   *quantities;
+	int			n;
+
+	if (idem_plan_execute(IDEM_PLAN_STOCK_READ, store->heap->rd_rel->relowner,
+						  true, &item, NULL, arrays, nulls, 2) == 0 || nulls[0])
+	{
+		*buckets = palloc_array(IdemBucket, 1);
+		return 0;
+	}
+
+	deconstruct_array(DatumGetArrayTypeP(arrays[0]), INT4OID, 4, true,
+					  TYPALIGN_INT, &numbers, NULL, &n);
+	deconstruct_array(DatumGetArrayTypeP(arrays[1]), NUMERICOID, -1, false,
+					  TYPALIGN_INT, &quantities, NULL, &n);
+	*buckets = palloc0_array(IdemBucket, n);
+	for (int i = 0; i < n; i++)
+	{
+		(*buckets)[i].number = DatumGetInt32(numbers[i]);
+		(*buckets)[i].quantity = quantities[i];
+	}
+	return n;
+}
+
+/* Writes the quantity of a bucket that we have locked. */
+static void
+write_bucket(IdemStore *store, Datum item, const IdemBucket *bucket,
+			 Datum quantity)
+{
+	IdemRow		row = {.presence = IDEM_PRESENT,.tid = bucket->tid};
+
+	row.values[STOCK_ITEM] = item;
+	row.values[STOCK_BUCKET] = Int32GetDatum(bucket->number);
+	row.values[STOCK_QUANTITY] = quantity;
+	store->row_locked = true;
+	if (!idem_store_update(store, &row, row.values, row.nulls))
+		elog(ERROR, "bucket %d changed while it was locked", bucket->number);
+}
+
+/* The sum of buckets, 0 for none. */
+static Datum
+total_of(const IdemBucket *buckets, int n)
+{
+	Datum		total = n > 0 ? buckets[0].quantity :
+		NumericGetDatum(int64_to_numeric(0));
+
+	for (int i = 1; i < n; i++)
+		if (!buckets[i].empty)
+			total = add(total, buckets[i].quantity);
+	return total;
+}
+
+/* Under serializable: no bucket serves that our snapshot could vouch for. */
+static void
+changed_error(Datum item)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+			 errmsg("could not serialize access due to concurrent update"),
+			 errdetail("Item \"%s\" was changed by a transaction that this one must not see.",
+					   TextDatumGetCString(item)),
+			 errhint("Run the transaction again.")));
+}
+
+static Datum
+add(Datum a, Datum b)
+{
+	return DirectFunctionCall2(numeric_add, a, b);
+}
+
+static Datum
+subtract(Datum a, Datum b)
+{
+	return DirectFunctionCall2(numeric_sub, a, b);
+}
+
+static int
+compare(Datum a, Datum b)
+{
+	return DatumGetInt32(DirectFunctionCall2(numeric_cmp, a, b));
+}

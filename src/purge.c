@@ -1,0 +1,167 @@
+/*-------------------------------------------------------------------------
+ *
+ * purge.c
+ *	  Removes what is finished and old, for all primitives.
+ *
+ * The contract.  What of a table is finished is said by its plan; what is not,
+ * or not for long enough, stays.  A primary key is walked once, in windows of so many keys with a commit after each, so that no
+ * lock and no snapshot is held for long, and a walk that is cut short has done
+ * what it reported.
+ *
+ * Concurrency.  Whether a row may go is judged by the statement that deletes
+ * it, on the row as committed; if somebody is changing it, the server waits
+ * and judges the new version.  What comes to be finished behind the walk waits
+ * for the next one.
+ *
+ * Portions Copyright (c) 2026, the idem authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "idem.h"
+
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+/*
+ * What is purged.  The first plan answers the key at the end of a window: key
+ * before it, number of keys; the second one removes what is finished in it:
+ * key before it, last key, cutoff, present time.
+ */
+typedef struct Purge
+{
+	const char *what;			/* plural, for messages */
+	IdemTable  *table;
+	IdemPlan	window;
+	IdemPlan	remove;
+} Purge;
+
+static const Purge purges[] = {
+	{"claims", &idem_claim_table,
+	IDEM_PLAN_CLAIM_WINDOW, IDEM_PLAN_CLAIM_PURGE},
+	{"holds", &idem_hold_table,
+	IDEM_PLAN_HOLD_WINDOW, IDEM_PLAN_HOLD_PURGE},
+	{"spent tokens", &idem_token_spent_table,
+	IDEM_PLAN_TOKEN_SPENT_WINDOW, IDEM_PLAN_TOKEN_SPENT_PURGE},
+	{"token counts", &idem_token_rate_table,
+	IDEM_PLAN_TOKEN_RATE_WINDOW, IDEM_PLAN_TOKEN_RATE_PURGE}
+};
+
+static void purge_table(const Purge *purge, TimestampTz cutoff, int32 batch);
+static bool purge_window(const Purge *purge, TimestampTz cutoff,
+						 int32 batch, Datum *from, uint64 *purged);
+
+PG_FUNCTION_INFO_V1(idem_purge);
+
+
+/*
+ * CALL idem_purge(older_than interval, batch integer)
+ *
+ * Removes what was finished longer than older_than ago.
+ */
+Datum
+idem_purge(PG_FUNCTION_ARGS)
+{
+	Interval   *older_than = idem_arg_interval(fcinfo, 0, "older_than");
+	TimestampTz cutoff;
+	int32		batch;
+
+	idem_arg_not_null(fcinfo, 1, "batch");
+	batch = PG_GETARG_INT32(1);
+	if (batch <= 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"batch\" must be positive"),
+				 errdetail("\"batch\" is %d.", batch),
+				 errhint("Pass a number of keys such as 10000.")));
+	if (fcinfo->context == NULL || !IsA(fcinfo->context, CallContext) ||
+		castNode(CallContext, fcinfo->context)->atomic)
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("purge cannot run inside a transaction block"),
+				 errdetail("It commits after each batch."),
+				 errhint("Run CALL idem_purge outside of BEGIN and of functions.")));
+
+	cutoff = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval,
+													 TimestampTzGetDatum(GetCurrentTimestamp()),
+													 IntervalPGetDatum(older_than)));
+
+	for (int i = 0; i < (int) lengthof(purges); i++)
+		purge_table(&purges[i], cutoff, batch);
+
+	PG_RETURN_VOID();
+}
+
+
+/* Walks one table. */
+static void
+purge_table(const Purge *purge, TimestampTz cutoff, int32 batch)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	Datum		from[IDEM_MAX_KEYS];
+	uint64		purged = 0;
+	bool		more = true;
+
+	for (int i = 0; i < purge->table->nkeys; i++)
+		from[i] = CStringGetTextDatum("");
+
+	if (SPI_connect_ext(SPI_OPT_NONATOMIC) != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect_ext failed");
+	while (more)
+	{
+		MemoryContextSwitchTo(caller);	/* which outlives the commit */
+		more = purge_window(purge, cutoff, batch, from, &purged);
+		SPI_commit();
+		CHECK_FOR_INTERRUPTS();
+	}
+	SPI_finish();
+}
+
+/*
+ * Purges the window that follows from, which moves to its end.  False: there
+ * is nothing that follows.
+ */
+static bool
+purge_window(const Purge *purge, TimestampTz cutoff, int32 batch,
+			 Datum *from, uint64 *purged)
+{
+	int			nkeys = purge->table->nkeys;
+	Datum		values[2 * IDEM_MAX_KEYS + 2];
+	Datum		last[IDEM_MAX_KEYS];
+	bool		nulls[IDEM_MAX_KEYS];
+	IdemStore	store;
+	Oid			owner;
+	bool		more;
+
+	idem_store_open(&store, purge->table, IDEM_WRITE, true);
+	owner = store.heap->rd_rel->relowner;
+
+	for (int i = 0; i < nkeys; i++)
+		values[i] = from[i];
+	values[nkeys] = Int32GetDatum(batch);
+	more = idem_plan_execute(purge->window, owner, false, values, NULL, last,
+							 nulls, nkeys) > 0;
+	if (more)
+	{
+		uint64		removed;
+
+		for (int i = 0; i < nkeys; i++)
+			from[i] = values[nkeys + i] = last[i];
+		values[2 * nkeys] = TimestampTzGetDatum(cutoff);
+		values[2 * nkeys + 1] = TimestampTzGetDatum(GetCurrentTimestamp());
+		removed = idem_plan_execute(purge->remove, owner, false, values, NULL,
+									NULL, NULL, 0);
+		*purged += removed;
+		if (removed > 0)
+			ereport(NOTICE,
+					(errmsg("purged %llu %s, %llu so far",
+							(unsigned long long) removed, purge->what,
+							(unsigned long long) *purged)));
+	}
+	idem_store_close(&store);
+	return more;
+}

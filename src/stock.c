@@ -1,0 +1,895 @@
+/*-------------------------------------------------------------------------
+ *
+ * stock.c
+ *	  Stock: shares of an item that are held, confirmed, given back.
+ *
+ * The contract.  An order, (source, seq), holds quantities of items.  Holding
+ * is idempotent: a retry that finds what it wants held is told so, and takes
+ * nothing more.  An order is confirmed, released or expires as a whole, once;
+ * what it took goes back to where it came from unless it was confirmed.  An
+ * order that is released before it was made is refused when it comes.  It
+ * belongs to the role that made it.
+ *
+ * The record is one row of idem.hold for each order, with what was taken from
+ * which bucket.  Its status is
+ *
+ *		held		may still go either way
+ *		confirmed	final
+ *		released	given back, or never to be made
+ *		expired		given back because its time had passed
+ *
+ * Only held is ever left.  Time decides nothing but whether idem_stock_expire
+ * may take an order: as long as it has not, the stock is still there, and the
+ * order can be confirmed.
+ *
+ * Why exactly one wins.  While an order is being made its key is reserved, so
+ * a second call for it sees the first one's row, waits for that transaction
+ * and looks again (store.c).  What is known of the order is judged before
+ * anything else: "not enough" is only answered if the order is unknown after
+ * the stock was found short.  Otherwise the retry of the sale of the last unit
+ * would be refused.  (A rival that is just making the same order needs no
+ * wait here: what it takes still counts as long as it is not committed, so the
+ * stock would not have been short.)  Waiting for a bucket gives the reservation
+ * up, and everything is judged anew after it.  Through SQL there is no
+ * reservation; there the insertion of the hold decides, and as it comes before
+ * anything is taken, the loser has only locked.
+ *
+ * Confirm, release and expire change the row of the order first: the store
+ * refuses an update of a version that is not the current one, and whoever
+ * changed it gives back, in the same transaction.
+ *
+ * Why the books balance.  What leaves a bucket is in the row of a hold that
+ * the same transaction inserts or changes, and what comes back was in one that
+ * it changed from held.
+ *
+ * Why there are no deadlocks.  The row of an order comes before buckets, and
+ * buckets have an order of their own (bucket.c).  A call that makes an order
+ * waits for a rival only before it has inserted, and a rival that has inserted
+ * does not wait any more in that call.
+ *
+ * Portions Copyright (c) 2026, the idem authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "idem.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/numeric.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+/* Columns of idem.hold, from 0. */
+typedef enum HoldColumn
+{
+	HOLD_SOURCE,
+	HOLD_SEQ,
+	HOLD_OWNER,
+	HOLD_STATUS,
+	HOLD_EXPIRES_AT,
+	HOLD_RESERVED_AT,
+	HOLD_DECIDED_AT,
+	HOLD_ITEMS,
+	HOLD_BUCKETS,
+	HOLD_QUANTITIES,
+	HOLD_COLUMNS
+} HoldColumn;
+
+#define HOLD_KEYS		2
+
+/* Column status, as stored. */
+typedef enum HoldStatus
+{
+	HOLD_HELD = 'h',
+	HOLD_CONFIRMED = 'c',
+	HOLD_RELEASED = 'r',
+	HOLD_EXPIRED = 'x'
+} HoldStatus;
+
+IdemTable	idem_hold_table = {
+	.relname = "hold",
+	.keyname = "source, seq",
+	.nkeys = HOLD_KEYS,
+	.natts = HOLD_COLUMNS,
+	.atttypes = {TEXTOID, TEXTOID, REGROLEOID, CHAROID, TIMESTAMPTZOID,
+		TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTARRAYOID, INT4ARRAYOID,
+	NUMERICARRAYOID},
+	.required = HOLD_STATUS + 1,
+	.further = HOLD_EXPIRES_AT + 1,
+	.find = IDEM_PLAN_HOLD_FIND,
+	.insert = IDEM_PLAN_HOLD_INSERT,
+	.lock = IDEM_PLAN_HOLD_LOCK,
+	.update = IDEM_PLAN_HOLD_UPDATE
+};
+
+/* One part that was taken: an element of each of the three arrays. */
+typedef struct Part
+{
+	Datum		item;
+	int32		bucket;
+	Datum		quantity;		/* numeric */
+} Part;
+
+/* What is to be held for an order. */
+typedef struct Order
+{
+	Datum		key[HOLD_KEYS];
+	Interval   *ttl;			/* NULL: for good */
+	int			nlines;
+	IdemLine   *lines;			/* by item, bytewise */
+} Order;
+
+/* What is known of an order that wants to be held. */
+typedef enum Judged
+{
+	ALREADY_HELD,
+	GIVEN_BACK,
+	MORE_WANTED					/* lines say of which items */
+} Judged;
+
+static bool reserve(Order *order);
+static bool add_to_order(IdemStore *holds, IdemStore *stock, Order *order,
+						 IdemRow *row, bool *held);
+static Judged judge(const Order *order, const IdemRow *row);
+static void fill_hold(const Order *order, IdemRow *row);
+static bool mark_released(IdemStore *store, const Datum *key);
+static void give_back(const Part *parts, int n);
+static int	get_parts(const IdemRow *row, Part **parts);
+static int	parts_of_arrays(Datum items, Datum buckets, Datum quantities,
+							Part **parts);
+static void set_parts(IdemRow *row, const Part *parts, int n);
+static void decide(IdemRow *row, HoldStatus status);
+static void stale_error(const Datum *key, HoldStatus status,
+						const char *hint);
+static const char *status_name(HoldStatus status);
+static uint64 expire_batch(int32 batch, TimestampTz now, TimestampTz *from);
+static ArrayType *get_array(FunctionCallInfo fcinfo, int argno,
+							const char *name);
+static void get_lines(FunctionCallInfo fcinfo, Order *order);
+static int	compare_lines(const void *a, const void *b);
+static int	compare_parts(const void *a, const void *b);
+static int	compare_items(Datum a, Datum b);
+
+PG_FUNCTION_INFO_V1(idem_stock_add);
+PG_FUNCTION_INFO_V1(idem_stock_reserve);
+PG_FUNCTION_INFO_V1(idem_stock_reserve_many);
+PG_FUNCTION_INFO_V1(idem_stock_confirm);
+PG_FUNCTION_INFO_V1(idem_stock_release);
+PG_FUNCTION_INFO_V1(idem_stock_available);
+PG_FUNCTION_INFO_V1(idem_stock_expire);
+
+
+/*
+ * idem_stock_add(item, quantity numeric, buckets integer) -> numeric
+ *
+ * Adds to an item, for administrators; answers what is available then.
+ */
+Datum
+idem_stock_add(PG_FUNCTION_ARGS)
+{
+	Datum		item = PointerGetDatum(idem_arg_text(fcinfo, 0, "item",
+													 IDEM_ITEM_MAX));
+	Datum		quantity;
+	int			nbuckets = 0;
+	int			nthere;
+	IdemBucket *there;
+	IdemStore	store;
+	Datum		total;
+
+	idem_arg_not_null(fcinfo, 1, "quantity");
+	quantity = PG_GETARG_DATUM(1);
+	idem_check_quantity(quantity, "quantity");
+	if (!PG_ARGISNULL(2))
+		nbuckets = idem_arg_count(fcinfo, 2, "buckets", IDEM_BUCKETS_MAX);
+
+	idem_store_open(&store, &idem_stock_table, IDEM_WRITE, true);
+	nthere = idem_bucket_read(&store, item, &there);
+
+	/* orders may have to give back to any bucket, so none ever goes */
+	if (nbuckets > 0 && nbuckets < nthere)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("item has more buckets"),
+				 errdetail("Item \"%s\" has %d buckets; %d were asked for.",
+						   TextDatumGetCString(item), nthere, nbuckets),
+				 errhint("Leave \"buckets\" out to keep those that are there, or pass a larger number.")));
+	if (nbuckets == 0)
+		nbuckets = Max(nthere, 1);
+
+	idem_bucket_add(&store, item, quantity, nbuckets);
+	total = idem_bucket_total(&store, item);
+	idem_store_close(&store);
+
+	PG_RETURN_DATUM(total);
+}
+
+/*
+ * idem_stock_reserve(source, seq, item, quantity numeric, ttl interval)
+ *	-> boolean
+ *
+ * Holds a quantity of one item for an order.
+ */
+Datum
+idem_stock_reserve(PG_FUNCTION_ARGS)
+{
+	IdemLine	line = {0};
+	Order		order = {.nlines = 1,.lines = &line};
+
+	idem_claim_key(fcinfo, order.key);
+	line.item = PointerGetDatum(idem_arg_text(fcinfo, 2, "item",
+											  IDEM_ITEM_MAX));
+	idem_arg_not_null(fcinfo, 3, "quantity");
+	line.quantity = PG_GETARG_DATUM(3);
+	idem_check_quantity(line.quantity, "quantity");
+	if (!PG_ARGISNULL(4))
+		order.ttl = idem_arg_interval(fcinfo, 4, "ttl");
+
+	PG_RETURN_BOOL(reserve(&order));
+}
+
+/*
+ * idem_stock_reserve(source, seq, items text[], quantities numeric[],
+ *					  ttl interval) -> boolean
+ *
+ * The same for several items, all or nothing.
+ */
+Datum
+idem_stock_reserve_many(PG_FUNCTION_ARGS)
+{
+	Order		order = {0};
+
+	idem_claim_key(fcinfo, order.key);
+	get_lines(fcinfo, &order);
+	if (!PG_ARGISNULL(4))
+		order.ttl = idem_arg_interval(fcinfo, 4, "ttl");
+
+	PG_RETURN_BOOL(reserve(&order));
+}
+
+/*
+ * idem_stock_confirm(source, seq) -> boolean
+ *
+ * Makes what an order holds final.
+ */
+Datum
+idem_stock_confirm(PG_FUNCTION_ARGS)
+{
+	Datum		key[HOLD_KEYS];
+	IdemStore	store;
+	IdemRow		row;
+	bool		confirmed = false;
+
+	idem_claim_key(fcinfo, key);
+	idem_store_open(&store, &idem_hold_table, IDEM_WRITE, true);
+	while (!confirmed)
+	{
+		HoldStatus	status;
+
+		CHECK_FOR_INTERRUPTS();
+		idem_store_find(&store, key, &row);
+		if (row.presence != IDEM_PRESENT)
+			ereport(ERROR,
+					(errcode(ERRCODE_IDEM_NOT_FOUND),
+					 errmsg("there is no such hold"),
+					 errdetail("Key %s holds nothing.",
+							   idem_store_key(&idem_hold_table, key)),
+					 errhint("Call idem_stock_reserve first.")));
+		idem_check_owner(&idem_hold_table, key, row.values[HOLD_OWNER]);
+
+		status = DatumGetChar(row.values[HOLD_STATUS]);
+		if (status == HOLD_CONFIRMED)
+			break;
+		if (status != HOLD_HELD)
+			stale_error(key, status,
+						"Reserve again under a new key if the stock is still wanted.");
+
+		decide(&row, HOLD_CONFIRMED);
+		confirmed = idem_store_update(&store, &row, row.values, row.nulls);
+	}
+	idem_store_close(&store);
+
+	PG_RETURN_BOOL(confirmed);
+}
+
+/*
+ * idem_stock_release(source, seq) -> boolean
+ *
+ * Gives back what an order holds, or makes sure that it never will.
+ */
+Datum
+idem_stock_release(PG_FUNCTION_ARGS)
+{
+	Datum		key[HOLD_KEYS];
+	IdemStore	store;
+	IdemRow		row;
+	bool		released = false;
+
+	idem_claim_key(fcinfo, key);
+	idem_store_open(&store, &idem_hold_table, IDEM_WRITE, true);
+	while (!released)
+	{
+		HoldStatus	status;
+
+		CHECK_FOR_INTERRUPTS();
+		idem_store_reserve(&store, key, 1);
+		idem_store_find(&store, key, &row);
+		if (row.presence == IDEM_ABSENT)
+			released = mark_released(&store, key);
+		idem_store_release(&store);
+
+		if (row.presence == IDEM_BUSY)
+			idem_store_wait(&store, key, &row);
+		if (row.presence != IDEM_PRESENT)
+			continue;
+		idem_check_owner(&idem_hold_table, key, row.values[HOLD_OWNER]);
+
+		status = DatumGetChar(row.values[HOLD_STATUS]);
+		if (status == HOLD_RELEASED || status == HOLD_EXPIRED)
+			break;
+		if (status == HOLD_CONFIRMED)
+			stale_error(key, status,
+						"What was sold comes back by idem_stock_add.");
+
+		decide(&row, HOLD_RELEASED);
+		released = idem_store_update(&store, &row, row.values, row.nulls);
+		if (released)
+		{
+			Part	   *parts;
+			int			n = get_parts(&row, &parts);
+
+			give_back(parts, n);
+		}
+	}
+	idem_store_close(&store);
+
+	PG_RETURN_BOOL(released);
+}
+
+/*
+ * idem_stock_available(item) -> numeric
+ *
+ * What is available of an item in all its buckets.
+ */
+Datum
+idem_stock_available(PG_FUNCTION_ARGS)
+{
+	Datum		item = PointerGetDatum(idem_arg_text(fcinfo, 0, "item",
+													 IDEM_ITEM_MAX));
+	IdemStore	store;
+	Datum		total;
+
+	idem_store_open(&store, &idem_stock_table, IDEM_READ, false);
+	total = idem_bucket_total(&store, item);
+	idem_store_close(&store);
+
+	PG_RETURN_DATUM(total);
+}
+
+/*
+ * CALL idem_stock_expire(batch integer)
+ *
+ * Gives back what orders hold that were due when the call began, a commit for
+ * each batch of orders.
+ */
+Datum
+idem_stock_expire(PG_FUNCTION_ARGS)
+{
+	int32		batch = idem_arg_count(fcinfo, 0, "batch", PG_INT32_MAX);
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz from = DT_NOBEGIN;
+	MemoryContext work;
+	uint64		expired = 0;
+	uint64		expired_in_batch;
+
+	if (fcinfo->context == NULL || !IsA(fcinfo->context, CallContext) ||
+		castNode(CallContext, fcinfo->context)->atomic)
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("holds cannot expire inside a transaction block"),
+				 errdetail("There is a commit after each batch."),
+				 errhint("Run CALL idem_stock_expire outside of BEGIN and of functions.")));
+
+	if (SPI_connect_ext(SPI_OPT_NONATOMIC) != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect_ext failed");
+	work = AllocSetContextCreate(CurrentMemoryContext, "idem expire",
+								 ALLOCSET_DEFAULT_SIZES);
+	do
+	{
+		/*
+		 * Each batch has a transaction of its own, the first one too, and it
+		 * is read committed whatever the session's default: SKIP LOCKED over
+		 * an older snapshot would be 40001 at the first order that somebody
+		 * decides on meanwhile.
+		 */
+		SPI_commit();
+		(void) set_config_option("transaction_isolation", "read committed",
+								 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
+								 true, 0, false);
+
+		MemoryContextReset(work);
+		MemoryContextSwitchTo(work);
+		expired_in_batch = expire_batch(batch, now, &from);
+		expired += expired_in_batch;
+		if (expired_in_batch > 0)
+			ereport(NOTICE,
+					(errmsg("expired %llu holds, %llu so far",
+							(unsigned long long) expired_in_batch,
+							(unsigned long long) expired)));
+		CHECK_FOR_INTERRUPTS();
+	} while (expired_in_batch > 0);
+	SPI_commit();
+	SPI_finish();
+
+	PG_RETURN_VOID();
+}
+
+
+/* Holds what an order wants.  True: it is held, now or already. */
+static bool
+reserve(Order *order)
+{
+	IdemStore	holds;
+	IdemStore	stock;
+	IdemRow		row;
+	bool		decided = false;
+	bool		held = false;
+
+	idem_store_open(&holds, &idem_hold_table, IDEM_WRITE, true);
+	idem_store_open(&stock, &idem_stock_table, IDEM_WRITE, true);
+	while (!decided)
+	{
+		IdemPlanned planned = IDEM_PLANNED;
+
+		CHECK_FOR_INTERRUPTS();
+		for (int i = 0; i < order->nlines; i++)
+			order->lines[i].wanted = true;
+
+		if (idem_bucket_short(&stock, order->lines, order->nlines))
+		{
+			idem_store_read(&holds, order->key, &row);
+			decided = row.presence == IDEM_ABSENT ||
+				add_to_order(&holds, &stock, order, &row, &held);
+			continue;
+		}
+
+		idem_store_reserve(&holds, order->key, 1);
+		idem_store_find(&holds, order->key, &row);
+		if (row.presence == IDEM_ABSENT)
+			planned = idem_bucket_plan(&stock, order->lines, order->nlines);
+		if (row.presence == IDEM_ABSENT && planned == IDEM_PLANNED)
+		{
+			fill_hold(order, &row);
+			held = idem_store_insert(&holds, row.values, row.nulls);
+			if (held)
+				idem_bucket_take(&stock, order->lines, order->nlines);
+			decided = held;
+		}
+		idem_store_release(&holds);
+
+		if (row.presence == IDEM_BUSY)
+			idem_store_wait(&holds, order->key, &row);
+		else if (row.presence == IDEM_PRESENT)
+			decided = add_to_order(&holds, &stock, order, &row, &held);
+		else if (planned == IDEM_MUST_WAIT)
+			idem_bucket_wait(&stock, order->lines, order->nlines);
+	}
+	idem_store_close(&stock);
+	idem_store_close(&holds);
+
+	return held;
+}
+
+/*
+ * Answers for an order that is there, and adds to it what it does not hold
+ * yet.  False: look again.
+ */
+static bool
+add_to_order(IdemStore *holds, IdemStore *stock, Order *order, IdemRow *row,
+			 bool *held)
+{
+	IdemPlanned planned;
+	bool		added;
+
+	switch (judge(order, row))
+	{
+		case ALREADY_HELD:
+			*held = true;
+			return true;
+		case GIVEN_BACK:
+			*held = false;
+			return true;
+		case MORE_WANTED:
+			break;
+	}
+
+	/* a refusal writes nothing, so look before locking */
+	*held = false;
+	if (idem_bucket_short(stock, order->lines, order->nlines))
+		return true;
+
+	/* the row of the order comes before buckets */
+	if (!idem_store_lock(holds, row, IDEM_LOCK_UPDATE))
+		return false;
+	while ((planned = idem_bucket_plan(stock, order->lines,
+									   order->nlines)) != IDEM_PLANNED)
+	{
+		if (planned == IDEM_MUST_WAIT)
+			idem_bucket_wait(stock, order->lines, order->nlines);
+		if (idem_bucket_short(stock, order->lines, order->nlines))
+			return true;
+	}
+
+	fill_hold(order, row);
+	added = idem_store_update(holds, row, row->values, row->nulls);
+	if (added)
+		idem_bucket_take(stock, order->lines, order->nlines);
+	*held = added;
+	return added;
+}
+
+/*
+ * Judges an order that is there against what is wanted, and leaves wanted in
+ * the lines that it does not have.
+ */
+static Judged
+judge(const Order *order, const IdemRow *row)
+{
+	HoldStatus	status = DatumGetChar(row->values[HOLD_STATUS]);
+	Part	   *parts;
+	int			n = get_parts(row, &parts);
+	bool		more = false;
+
+	idem_check_owner(&idem_hold_table, order->key, row->values[HOLD_OWNER]);
+
+	for (int i = 0; i < order->nlines; i++)
+	{
+		IdemLine   *line = &order->lines[i];
+		Datum		has = NumericGetDatum(int64_to_numeric(0));
+
+		line->wanted = true;
+		for (int j = 0; j < n; j++)
+			if (compare_items(parts[j].item, line->item) == 0)
+			{
+				line->wanted = false;
+				has = DirectFunctionCall2(numeric_add, has, parts[j].quantity);
+			}
+		if (line->wanted)
+			more = true;
+		else if (DatumGetBool(DirectFunctionCall2(numeric_ne, has, line->quantity)))
+			ereport(ERROR,
+					(errcode(ERRCODE_IDEM_OTHER_REQUEST),
+					 errmsg("key was used for another quantity"),
+					 errdetail("Key %s is recorded with %s of item \"%s\"; %s were asked for.",
+							   idem_store_key(&idem_hold_table, order->key),
+							   DatumGetCString(DirectFunctionCall1(numeric_out, has)),
+							   TextDatumGetCString(line->item),
+							   DatumGetCString(DirectFunctionCall1(numeric_out, line->quantity))),
+					 errhint("Use a new key for a new order; a retry sends the same quantity.")));
+	}
+
+	if (status == HOLD_RELEASED || status == HOLD_EXPIRED)
+		return GIVEN_BACK;
+	if (more && status == HOLD_CONFIRMED)
+		stale_error(order->key, status,
+					"Use a new key for what comes on top of it.");
+	return more ? MORE_WANTED : ALREADY_HELD;
+}
+
+/* Enters what is taken for an order into its row, a new one or one that is there. */
+static void
+fill_hold(const Order *order, IdemRow *row)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	Part	   *parts = palloc_array(Part, 1);
+	int			n = 0;
+
+	if (row->presence == IDEM_PRESENT)
+		n = get_parts(row, &parts);
+	else
+	{
+		for (int i = 0; i < HOLD_COLUMNS; i++)
+			row->nulls[i] = i > HOLD_STATUS;
+		row->values[HOLD_SOURCE] = order->key[HOLD_SOURCE];
+		row->values[HOLD_SEQ] = order->key[HOLD_SEQ];
+		row->values[HOLD_OWNER] = ObjectIdGetDatum(GetUserId());
+		row->values[HOLD_STATUS] = CharGetDatum(HOLD_HELD);
+		row->values[HOLD_RESERVED_AT] = TimestampTzGetDatum(now);
+		row->nulls[HOLD_RESERVED_AT] = false;
+	}
+
+	for (int i = 0; i < order->nlines; i++)
+	{
+		IdemLine   *line = &order->lines[i];
+
+		if (!line->wanted)
+			continue;
+		parts = repalloc(parts, (n + line->ntakes) * sizeof(Part));
+		for (int j = 0; j < line->ntakes; j++)
+		{
+			parts[n].item = line->item;
+			parts[n].bucket = line->takes[j].number;
+			parts[n++].quantity = line->parts[j];
+		}
+	}
+	qsort(parts, n, sizeof(Part), compare_parts);
+	set_parts(row, parts, n);
+
+	if (order->ttl != NULL)
+	{
+		TimestampTz due = idem_time_after(now, order->ttl);
+
+		if (row->nulls[HOLD_EXPIRES_AT] ||
+			DatumGetTimestampTz(row->values[HOLD_EXPIRES_AT]) > due)
+			row->values[HOLD_EXPIRES_AT] = TimestampTzGetDatum(due);
+		row->nulls[HOLD_EXPIRES_AT] = false;
+	}
+}
+
+/*
+ * Leaves a mark for an order that is not there, and was reserved.  False:
+ * somebody made it after all.
+ */
+static bool
+mark_released(IdemStore *store, const Datum *key)
+{
+	IdemRow		row;
+
+	for (int i = 0; i < HOLD_COLUMNS; i++)
+		row.nulls[i] = i > HOLD_STATUS;
+	row.values[HOLD_SOURCE] = key[HOLD_SOURCE];
+	row.values[HOLD_SEQ] = key[HOLD_SEQ];
+	row.values[HOLD_OWNER] = ObjectIdGetDatum(GetUserId());
+	decide(&row, HOLD_RELEASED);
+	return idem_store_insert(store, row.values, row.nulls);
+}
+
+/* Gives parts, which are sorted, back to their buckets. */
+static void
+give_back(const Part *parts, int n)
+{
+	IdemStore	store;
+
+	idem_store_open(&store, &idem_stock_table, IDEM_WRITE, true);
+	for (int i = 0; i < n; i++)
+		idem_bucket_give(&store, parts[i].item, parts[i].bucket,
+						 parts[i].quantity);
+	idem_store_close(&store);
+}
+
+/* What an order has taken. */
+static int
+get_parts(const IdemRow *row, Part **parts)
+{
+	if (row->nulls[HOLD_ITEMS])
+	{
+		*parts = palloc_array(Part, 1);
+		return 0;
+	}
+	return parts_of_arrays(row->values[HOLD_ITEMS], row->values[HOLD_BUCKETS],
+						   row->values[HOLD_QUANTITIES], parts);
+}
+
+/* Three arrays of the same length as parts. */
+static int
+parts_of_arrays(Datum items, Datum buckets, Datum quantities, Part **parts)
+{
+	Datum	   *elements[3];
+	int			n[3];
+
+	deconstruct_array(DatumGetArrayTypeP(items), TEXTOID, -1, false,
+					  TYPALIGN_INT, &elements[0], NULL, &n[0]);
+	deconstruct_array(DatumGetArrayTypeP(buckets), INT4OID, 4, true,
+					  TYPALIGN_INT, &elements[1], NULL, &n[1]);
+	deconstruct_array(DatumGetArrayTypeP(quantities), NUMERICOID, -1, false,
+					  TYPALIGN_INT, &elements[2], NULL, &n[2]);
+	if (n[0] != n[1] || n[0] != n[2])
+		elog(ERROR, "a row of \"idem.hold\" is damaged");
+
+	*parts = palloc_array(Part, n[0]);
+	for (int i = 0; i < n[0]; i++)
+	{
+		(*parts)[i].item = elements[0][i];
+		(*parts)[i].bucket = DatumGetInt32(elements[1][i]);
+		(*parts)[i].quantity = elements[2][i];
+	}
+	return n[0];
+}
+
+/* Enters parts into a row. */
+static void
+set_parts(IdemRow *row, const Part *parts, int n)
+{
+	Datum	   *items = palloc_array(Datum, n);
+	Datum	   *buckets = palloc_array(Datum, n);
+	Datum	   *quantities = palloc_array(Datum, n);
+
+	for (int i = 0; i < n; i++)
+	{
+		items[i] = parts[i].item;
+		buckets[i] = Int32GetDatum(parts[i].bucket);
+		quantities[i] = parts[i].quantity;
+	}
+	row->values[HOLD_ITEMS] = PointerGetDatum(construct_array(items, n, TEXTOID, -1,
+															  false, TYPALIGN_INT));
+	row->values[HOLD_BUCKETS] = PointerGetDatum(construct_array(buckets, n, INT4OID, 4,
+																true, TYPALIGN_INT));
+	row->values[HOLD_QUANTITIES] = PointerGetDatum(construct_array(quantities, n, NUMERICOID,
+																   -1, false, TYPALIGN_INT));
+	row->nulls[HOLD_ITEMS] = row->nulls[HOLD_BUCKETS] =
+		row->nulls[HOLD_QUANTITIES] = false;
+}
+
+/* Gives a row its final status. */
+static void
+decide(IdemRow *row, HoldStatus status)
+{
+	row->values[HOLD_STATUS] = CharGetDatum(status);
+	row->values[HOLD_DECIDED_AT] = TimestampTzGetDatum(GetCurrentTimestamp());
+	row->nulls[HOLD_DECIDED_AT] = false;
+	row->nulls[HOLD_EXPIRES_AT] = true;
+}
+
+static void
+stale_error(const Datum *key, HoldStatus status, const char *hint)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_IDEM_STALE),
+			 errmsg("hold is %s", status_name(status)),
+			 errdetail("Key %s is %s.", idem_store_key(&idem_hold_table, key),
+					   status_name(status)),
+			 errhint("%s", hint)));
+}
+
+static const char *
+status_name(HoldStatus status)
+{
+	switch (status)
+	{
+		case HOLD_HELD:
+			return "held";
+		case HOLD_CONFIRMED:
+			return "confirmed";
+		case HOLD_RELEASED:
+			return "released";
+		case HOLD_EXPIRED:
+			return "expired";
+	}
+	elog(ERROR, "unknown status %d", (int) status);
+	return NULL;				/* keep the compiler quiet */
+}
+
+/*
+ * Ends a batch of orders that were due at now, beginning with those due at
+ * from, which moves on; answers how many.
+ */
+static uint64
+expire_batch(int32 batch, TimestampTz now, TimestampTz *from)
+{
+	IdemStore	store;
+	Datum		values[3] = {TimestampTzGetDatum(now), TimestampTzGetDatum(*from),
+	Int32GetDatum(batch)};
+	Datum		result[5];
+	bool		nulls[5];
+	int64		expired;
+
+	idem_store_open(&store, &idem_hold_table, IDEM_WRITE, true);
+	(void) idem_plan_execute(IDEM_PLAN_HOLD_EXPIRE,
+							 store.heap->rd_rel->relowner, false, values, NULL,
+							 result, nulls, lengthof(result));
+	idem_store_close(&store);
+
+	expired = DatumGetInt64(result[0]);
+	if (expired > 0)
+	{
+		Part	   *parts;
+		int			n = parts_of_arrays(result[2], result[3], result[4], &parts);
+
+		*from = DatumGetTimestampTz(result[1]);
+		give_back(parts, n);
+	}
+	return expired;
+}
+
+/* The array given: not null, of one dimension, without nulls, not empty. */
+static ArrayType *
+get_array(FunctionCallInfo fcinfo, int argno, const char *name)
+{
+	ArrayType  *array;
+
+	idem_arg_not_null(fcinfo, argno, name);
+	array = PG_GETARG_ARRAYTYPE_P(argno);
+	if (ARR_NDIM(array) != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"%s\" must have one dimension", name),
+				 errdetail("\"%s\" has %d dimensions.", name, ARR_NDIM(array)),
+				 errhint("Pass an array of at least one element.")));
+	if (array_contains_nulls(array))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("argument \"%s\" must not contain nulls", name),
+				 errdetail("An element of \"%s\" is null.", name),
+				 errhint("Pass a value for each element.")));
+	return array;
+}
+
+/* The lines given: arguments items and quantities. */
+static void
+get_lines(FunctionCallInfo fcinfo, Order *order)
+{
+	Datum	   *items;
+	Datum	   *quantities;
+	int			nquantities;
+
+	deconstruct_array(get_array(fcinfo, 2, "items"), TEXTOID, -1, false,
+					  TYPALIGN_INT, &items, NULL, &order->nlines);
+	deconstruct_array(get_array(fcinfo, 3, "quantities"), NUMERICOID, -1, false,
+					  TYPALIGN_INT, &quantities, NULL, &nquantities);
+	if (order->nlines != nquantities)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("arguments \"items\" and \"quantities\" must have the same length"),
+				 errdetail("\"items\" has %d elements, \"quantities\" has %d.",
+						   order->nlines, nquantities),
+				 errhint("Pass a quantity for each item.")));
+
+	order->lines = palloc0_array(IdemLine, order->nlines);
+	for (int i = 0; i < order->nlines; i++)
+	{
+		idem_check_text(items[i], "items", IDEM_ITEM_MAX);
+		idem_check_quantity(quantities[i], "quantities");
+		order->lines[i].item = items[i];
+		order->lines[i].quantity = quantities[i];
+	}
+	qsort(order->lines, order->nlines, sizeof(IdemLine), compare_lines);
+	for (int i = 1; i < order->nlines; i++)
+		if (compare_lines(&order->lines[i - 1], &order->lines[i]) == 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("argument \"items\" must name each item once"),
+					 errdetail("\"items\" names \"%s\" more than once.",
+							   TextDatumGetCString(order->lines[i].item)),
+					 errhint("Add up the quantities of the same item.")));
+}
+
+/* qsort comparator: the order in which items are locked. */
+static int
+compare_lines(const void *a, const void *b)
+{
+	return compare_items(((const IdemLine *) a)->item,
+						 ((const IdemLine *) b)->item);
+}
+
+/* qsort comparator: the order in which buckets are locked. */
+static int
+compare_parts(const void *a, const void *b)
+{
+	const Part *pa = a;
+	const Part *pb = b;
+	int			result = compare_items(pa->item, pb->item);
+
+	if (result == 0)
+		result = pa->bucket < pb->bucket ? -1 : pa->bucket > pb->bucket;
+	return result;
+}
+
+/* Compares two items bytewise, as COLLATE "C" does. */
+static int
+compare_items(Datum a, Datum b)
+{
+	struct varlena *va = (struct varlena *) DatumGetPointer(a);
+	struct varlena *vb = (struct varlena *) DatumGetPointer(b);
+	int			la = VARSIZE_ANY_EXHDR(va);
+	int			lb = VARSIZE_ANY_EXHDR(vb);
+	int			result = memcmp(VARDATA_ANY(va), VARDATA_ANY(vb), Min(la, lb));
+
+	return result != 0 ? result : la - lb;
+}
