@@ -37,7 +37,7 @@ sub say_call
 		$#{ $model->{tokens} } = $tokens;
 		return say_sql("SELECT $sql", '25P02');
 	}
-	return say_sql("SELECT $sql AS $variable \\gset\n\\echo set :{?$variable}", $answer) if $variable;
+	return say_sql("SELECT $sql AS $variable \\gset", $answer) if $variable;
 
 	my $how = rand();
 	return say_sql("SELECT coalesce(($sql)::text, 'null')", $answer) if $how < 0.6;
@@ -152,7 +152,14 @@ sub run
 	my ($change) = @_;
 	my $file = $node->basedir . '/program.sql';
 	my $n = 0;
-	my $script = join '', map { my $sql = $change ? $change->($_->[0]) : $_->[0]; "$sql\n;\n\\echo =" . $n++ . " :SQLSTATE\n" } @program;
+	my $script = '';
+
+	foreach my $statement (@program)
+	{
+		my $sql = $change ? $change->($statement->[0]) : $statement->[0];
+		$sql .= $sql =~ /AS (\w+) \\gset$/ ? "\n\\echo set :{?$1}\n" : "\n;\n";
+		$script .= $sql . '\echo =' . $n++ . " :SQLSTATE\n";
+	}
 
 	unlink $file;
 	append_to_file($file, "\\set VERBOSITY sqlstate\n$script");
