@@ -28,10 +28,11 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(usleep);
 
-our @EXPORT = qw(load_node crash judged verdict log_complaints fresh);
+our @EXPORT = qw(load_node load_tables crash power_off judged verdict log_complaints fresh figures);
 
 our $sources = dirname(__FILE__) . '/load';
 our $program;
+our @ran = (0) x 16;    # counts of all loads
 
 # load_node(NAME, CONF-LINE...): a started node with idem and the tables of the load. fsync is off: the machine lives on.
 sub load_node
@@ -39,29 +40,78 @@ sub load_node
 	my ($name, @conf) = @_;
 	my $node = PostgreSQL::Test::Cluster->new($name);
 
-	$node->init(allows_streaming => 1);
-	$node->append_conf('postgresql.conf',
-		join("\n", 'max_connections = 100', 'max_prepared_transactions = 40', "log_line_prefix = '%m [%p] %e '", 'log_statement = none',
-			'restart_after_crash = on', 'autovacuum_naptime = 1', 'deadlock_timeout = 100ms', @conf, ''));
+	$node->init(allows_streaming => 'logical');
+	load_conf($node, @conf);
 	$node->start;
-	command_ok([ 'psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-o', '/dev/null', '-d', $node->connstr('postgres'), '-f', "$sources/load.sql" ], "$name: tables");
+	load_tables($node);
 	return $node;
 }
 
-# crash(NODE, WITHOUT-START): SIGKILL for the postmaster. Its backends notice when they next wait, and may commit till then.
-sub crash
+# The settings that the oracle relies on.
+sub load_conf
 {
-	my ($node, $without_start) = @_;
+	my ($node, @conf) = @_;
 
-	$node->kill9;
-	for (1 .. 3000)
+	$node->append_conf('postgresql.conf',
+		join("\n", 'max_connections = 100', 'max_prepared_transactions = 60', "log_line_prefix = '%m [%p] %e '", 'log_statement = none',
+			'restart_after_crash = on', 'autovacuum_naptime = 1', 'deadlock_timeout = 100ms', @conf, ''));
+	return;
+}
+
+# The tables of the load.
+sub load_tables
+{
+	my ($node) = @_;
+
+	my ($out, $err) = run_command([ 'psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-o', '/dev/null', '-d', $node->connstr('postgres'), '-f', "$sources/load.sql" ]);
+	croak $err if $err ne '';
+	return;
+}
+
+# The processes of a server, the postmaster's last.
+sub processes
+{
+	my ($node) = @_;
+	my @all = map { m{(\d+)} } grep { (readlink // '') eq $node->data_dir } glob '/proc/[0-9]*/cwd';
+
+	return ((grep { $_ != $node->{_pid} } @all), $node->{_pid});
+}
+
+# The server has ended, whatever is left of it: it can be started again.
+sub buried
+{
+	my ($node) = @_;
+
+	$node->{_pid} = -1;
+	for (1 .. 6000)
 	{
-		last if !grep { (readlink // '') eq $node->data_dir } glob '/proc/[0-9]*/cwd';
+		last if processes($node) == 1;
 		usleep(10_000);
 	}
+	$node->{_pid} = undef;
 	# an init that is slow to bury the dead would make the next start believe that this one lives
 	unlink $node->data_dir . '/postmaster.pid', $node->host . '/.s.PGSQL.' . $node->port . '.lock';
-	$node->start unless $without_start;
+	return;
+}
+
+# crash(NODE): SIGKILL for the postmaster; its backends notice when they next wait, and may commit till then. And a start.
+sub crash
+{
+	my ($node) = @_;
+
+	kill 'KILL', $node->{_pid};
+	buried($node);
+	$node->start;
+	return;
+}
+
+# power_off(NODE): SIGKILL for all processes of the server at the same moment, as if its machine had gone.
+sub power_off
+{
+	my ($node) = @_;
+
+	kill 'KILL', processes($node);
+	buried($node);
 	return;
 }
 
@@ -106,19 +156,19 @@ sub judged
 		$found = join "\n", map { "again: $_" } grep { !$was{$_} } split /\n/, $after;
 		$found .= verdict($load, $node);
 	}
-	$found .= log_complaints($node, \$load->{log_offset}{ $node->name });
-	is($found, '', "$what: " . ($load->{totals}{tickets} // 0) . ' requests');
+	$found .= log_complaints($node, \$load->{log_offset}{ $node->name }, $load->{expected});
+	is($found, '', "$what: " . $load->count . ' requests');
 	return $found eq '';
 }
 
-# log_complaints(NODE, \OFFSET): what must not be in the log, from the offset on, which moves to the end.
+# log_complaints(NODE, \OFFSET, EXPECTED): what must not be in the log, from the offset on, which moves to the end.
 sub log_complaints
 {
-	my ($node, $offset) = @_;
+	my ($node, $offset, $expected) = @_;
 	my $log = slurp_file($node->logfile, $$offset // 0);
 
 	$$offset = -s $node->logfile;
-	return join "\n", map { "log: $_" } grep {
+	return join "\n", map { "log: $_" } grep { !$expected || $_ !~ $expected } grep {
 		/PANIC:|TRAP:|WARNING:.*leak|deadlock detected|invalid page|was terminated by signal (?!9\b)|\] XX\w{3} (?:ERROR|FATAL|WARNING)/
 	} split /\n/, $log;
 }
@@ -140,9 +190,20 @@ SQL
 	return Load->new($load->{node}, %{ $load->{options} });
 }
 
+# figures(WHAT, STARTED): what has run, for script/soak.
+sub figures
+{
+	my ($what, $started) = @_;
+
+	note sprintf 'figures: %s; %d requests, %d of them acknowledged, %d tries lost, %d refused, %.0f s', $what,
+	  @ran[ 0 .. 3 ], Time::HiRes::time() - $started;
+	return;
+}
+
 package Load;
 
 use Carp;
+use File::Copy ();
 use Time::HiRes qw(usleep);
 
 # new(NODE, OPTION => VALUE...): not started yet. Options: those of the program without dashes; conninfo if it is not NODE's.
@@ -151,7 +212,7 @@ sub new
 	my ($class, $node, %options) = @_;
 
 	return bless {
-		node => $node, options => {%options}, dir => File::Temp::tempdir(DIR => PostgreSQL::Test::Utils::tempdir()), from => 0, totals => {},
+		node => $node, options => {%options}, dir => File::Temp::tempdir(DIR => PostgreSQL::Test::Utils::tempdir()), from => 0,
 		log_offset => { $node->name => -s $node->logfile } }, $class;
 }
 
@@ -174,16 +235,19 @@ sub start
 	return;
 }
 
-# count(): how many tickets were drawn so far.
-sub count
+# counts(): tickets drawn, requests acknowledged, tries lost, tries refused, bugs; and the cuts of the proxies, at the commit
+# and earlier, five points each, and how many were silent.
+sub counts
 {
 	my ($self) = @_;
 
-	open my $state, '<:raw', "$self->{dir}/state" or return 0;
-	read $state, my $next, 8;
+	open my $state, '<:raw', "$self->{dir}/state" or return (0) x 16;
+	read $state, my $numbers, 128;
 	close $state;
-	return unpack 'q', $next // "\0" x 8;
+	return unpack 'q4 l x4 q11', length($numbers) == 128 ? $numbers : "\0" x 128;
 }
+
+sub count { return ($_[0]->counts)[0]; }
 
 # await(N): until N more tickets than now were drawn.
 sub await
@@ -216,8 +280,9 @@ sub finish
 	my $run = delete $self->{run};
 
 	$run->finish or $self->{status} = "load: $self->{err}";
-	$self->{totals} = { $self->{out} =~ /(\w+) (\d+)\b/g };
-	$self->{cuts} = [ $1 =~ /\d+/g ] if $self->{out} =~ /cuts ([\d ]+)/;
+	my @counts = $self->counts;
+	$Oracle::ran[$_] += $counts[$_] - ($self->{seen}[$_] // 0) for 0 .. $#counts;
+	$self->{seen} = \@counts;
 	return;
 }
 
@@ -232,11 +297,26 @@ sub kill
 	return;
 }
 
+# copy(NODE): a load of what was acknowledged until now, to be judged on a copy of the database.
+sub copy
+{
+	my ($self, $node) = @_;
+	my $copy = Load->new($node, %{ $self->{options} });
+
+	# the counter first: what was drawn later is not sent again there
+	foreach my $file ("$self->{dir}/state", glob "$self->{dir}/journal.*")
+	{
+		File::Copy::copy($file, $copy->{dir}) or croak "$file: $!";
+	}
+	return $copy;
+}
+
 # again(NODE): every request once more.
 sub again
 {
 	my ($self, $node) = @_;
 
+	$self->{out} = $self->{err} = '';
 	$self->{run} = IPC::Run::start(
 		$self->command(again => '', from => $self->{from}, proxy => undef, seconds => undef, tickets => undef, deadline => undef,
 			$node ? (conninfo => $node->connstr('postgres')) : ()),

@@ -162,5 +162,5 @@ SELECT broken FROM (SELECT pg_temp.amcheck(i.indexrelid) AS broken
 -- no lock left, and nothing prepared
 SELECT format('lock: %s of %s on %s', mode, coalesce(a.application_name, 'prepared transaction'), coalesce(relation::regclass::text, locktype))
 FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid)
-WHERE l.pid IS DISTINCT FROM pg_backend_pid() AND (a.pid IS NULL OR a.backend_type = 'client backend');
+WHERE l.pid IS NULL OR (l.pid <> pg_backend_pid() AND a.backend_type = 'client backend');
 SELECT format('prepared: %s', gid) FROM pg_prepared_xacts;
