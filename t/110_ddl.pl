@@ -32,15 +32,15 @@ my @pairs = (
 	'CREATE INDEX extra ON idem.hold (reserved_at)', 'DROP INDEX idem.extra',
 	'ALTER TABLE idem.stock ENABLE ROW LEVEL SECURITY', 'ALTER TABLE idem.stock DISABLE ROW LEVEL SECURITY',
 	'ALTER TABLE idem.lock SET UNLOGGED', 'ALTER TABLE idem.lock SET LOGGED',
-	'ALTER TABLE load.product ALTER stock TYPE numeric', 'ALTER TABLE load.product ALTER stock TYPE bigint',
 	map({ ("CREATE TRIGGER extra BEFORE UPDATE ON $_ FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()", "DROP TRIGGER extra ON $_") }
 		qw(idem.claim idem.lock idem.hold idem.stock load.product)),
-	map({ ("ALTER TABLE $_ ADD extra integer DEFAULT 1", "ALTER TABLE $_ DROP extra") } map { "load.$_" } @targets));
+	map({ ("ALTER TABLE $_ ADD extra integer DEFAULT 1", "ALTER TABLE $_ DROP extra") } qw(load.product load.document load.doc)));
 # one pair in four is of the first kind
 splice @unnoticed, 8 * $_ + 2, 0, @pairs[ 2 * $_, 2 * $_ + 1 ] foreach 0 .. $#pairs / 2;
 
-# what is not there for a moment, and how it comes back
+# what is not there for a moment, and how it comes back. A table that is rewritten is empty for older snapshots: the server says so.
 my @noticed = (
+	'ALTER TABLE load.product ALTER stock TYPE numeric', 'ALTER TABLE load.product ALTER stock TYPE bigint',
 	'ALTER TABLE idem.claim RENAME TO other', 'ALTER TABLE idem.other RENAME TO claim',
 	'ALTER TABLE idem.hold RENAME TO other', 'ALTER TABLE idem.other RENAME TO hold',
 	'ALTER TABLE load.product RENAME TO other', 'ALTER TABLE load.other RENAME TO product',
@@ -77,7 +77,7 @@ alter($load, 'unnoticed', $rounds, @unnoticed);
 judged($load, 'unnoticed');
 
 fresh($load);
-$load = Load->new($node, tolerate => '42P01,42703,42P10,42704,3F000,42883');
+$load = Load->new($node, tolerate => 'ID404,42P01,42703,42P10,42704,3F000,42883');
 alter($load, 'noticed', $rounds, @noticed);
 judged($load, 'noticed');
 
