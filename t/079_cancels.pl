@@ -1,7 +1,8 @@
 # Pins cancellation: sessions that call every primitive are cancelled, and run into statement_timeout and lock_timeout, at
 # random moments, also inside of a block that catches it and goes on. Nothing is half done: each effect has its record and
 # each record its effect, the books balance, the indexes are whole; the sessions go on, and nothing is left behind: no
-# lock, no memory, no warning in the log. A lock and an effect outside of the transaction are what the judge is shown.
+# lock, no memory, no warning in the log. A lock and an effect outside of the transaction are what the judge is shown. The
+# other half of the cancellations meets the clients of the fault tests, which pursue each request to its answer.
 # IDEM_CANCELS: how many statements are to be cancelled; IDEM_SEED: for what the sessions call.
 
 use strict;
@@ -11,10 +12,12 @@ use FindBin;
 use lib $FindBin::RealBin;
 use IdemTest;
 use IPC::Run;
+use Oracle;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(time);
 
-my $wanted = $ENV{IDEM_CANCELS} // 500;
+my $wanted = ($ENV{IDEM_CANCELS} // 500) / 2;
 my $seed = $ENV{IDEM_SEED} // 20261123;
 my $sessions = 8;
 my $transactions = $wanted > 5000 ? 1500 : 150;    # of each session in a round
@@ -277,4 +280,39 @@ is($s2->ask('SELECT kept_locks()'), '1', 'and so is a lock of the session');
 
 $_->end foreach $s1, $s2;
 $node->stop;
+
+#
+# The same under the load, whose promises the oracle judges
+#
+my $started = time;
+my $busy = load_node('busy', 'fsync = off', 'autovacuum = off');
+my $load = Load->new($busy);
+my $met = 0;
+$busy->safe_psql('postgres', <<'SQL');
+CREATE PROCEDURE load.cancel(n integer) LANGUAGE plpgsql AS $$
+BEGIN
+	FOR i IN 1..n LOOP
+		PERFORM pg_stat_clear_snapshot();
+		PERFORM pg_cancel_backend(pid) FROM (SELECT pid FROM pg_stat_activity WHERE application_name = 'load' AND state = 'active' ORDER BY random() LIMIT 1) p;
+		PERFORM pg_sleep(random() * 0.002);
+	END LOOP;
+END $$;
+SQL
+while ($met < $wanted)
+{
+	my $before = $met;
+
+	$load = fresh($load) if $met > 0;
+	$load->start;
+	while ($met < $wanted && $met - $before < 2500)
+	{
+		my $offset = -s $busy->logfile;
+		$busy->safe_psql('postgres', 'CALL load.cancel(100)');
+		$met += () = slurp_file($busy->logfile, $offset) =~ /canceling statement due to user request/g;
+	}
+	$load->stop;
+	judged($load, "$met requests cancelled") or last;
+}
+figures("$met cancelled under the load", $started);
+$busy->stop;
 done_testing();
