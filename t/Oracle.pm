@@ -68,26 +68,19 @@ sub load_tables
 	return;
 }
 
-# The processes of a server, the postmaster's last.
+# The processes of a server but the postmaster; what is left of them when it has gone.
 sub processes
 {
 	my ($node) = @_;
-	my @all = map { m{(\d+)} } grep { (readlink // '') eq $node->data_dir } glob '/proc/[0-9]*/cwd';
 
-	return ((grep { $_ != $node->{_pid} } @all), $node->{_pid});
+	return grep { $_ != ($node->{_pid} // 0) } map { m{(\d+)} } grep { (readlink // '') eq $node->data_dir } glob '/proc/[0-9]*/cwd';
 }
 
-# The server has ended, whatever is left of it: it can be started again.
+# The server has ended: it can be started again.
 sub buried
 {
 	my ($node) = @_;
 
-	$node->{_pid} = -1;
-	for (1 .. 6000)
-	{
-		last if processes($node) == 1;
-		usleep(10_000);
-	}
 	$node->{_pid} = undef;
 	# an init that is slow to bury the dead would make the next start believe that this one lives
 	unlink $node->data_dir . '/postmaster.pid', $node->host . '/.s.PGSQL.' . $node->port . '.lock';
@@ -99,7 +92,14 @@ sub crash
 {
 	my ($node) = @_;
 
+	my $end = time + 120;
+
 	kill 'KILL', $node->{_pid};
+	while (processes($node))
+	{
+		BAIL_OUT('backends outlive their postmaster') if time > $end;
+		usleep(10_000);
+	}
 	buried($node);
 	$node->start;
 	return;
@@ -110,7 +110,13 @@ sub power_off
 {
 	my ($node) = @_;
 
-	kill 'KILL', processes($node);
+	# the postmaster last, or a backend that sees it gone may stop waiting for the standby; and whatever it has started meanwhile
+	kill 'KILL', processes($node), $node->{_pid};
+	while (my @left = processes($node))
+	{
+		kill 'KILL', @left;
+		usleep(10_000);
+	}
 	buried($node);
 	return;
 }

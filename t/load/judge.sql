@@ -59,7 +59,7 @@ CREATE TEMP VIEW violation AS
 	SELECT 'claim', format('%s %s: %s', coalesce(e.kind, c.source), coalesce(e.key, c.seq),
 		CASE WHEN e.kind IS NULL THEN 'claimed without an effect' ELSE 'an effect without a claim' END)
 	FROM (SELECT * FROM effect WHERE kind IN ('claim', 'batch', 'call', 'attempt', 'lock', 'deduct', 'version')) e
-	FULL JOIN (SELECT * FROM idem.claim WHERE status = 'd') c ON c.source = e.kind AND c.seq = e.key
+	FULL JOIN (SELECT * FROM idem.claim WHERE status = 'd' AND source IN ('claim', 'batch', 'call', 'attempt', 'lock', 'deduct', 'version')) c ON c.source = e.kind AND c.seq = e.key
 	WHERE e.kind IS NULL OR c.source IS NULL
 	UNION ALL
 	SELECT 'claim', format('%s spent tokens, %s effects of tokens', spent, effects)
@@ -100,7 +100,7 @@ CREATE TEMP VIEW violation AS
 	FROM (SELECT item, sum(quantity) AS q, min(quantity) AS low FROM idem.stock GROUP BY item) s
 	LEFT JOIN (SELECT i AS item, sum(q) AS taken FROM idem.hold, unnest(items, quantities) AS t (i, q) WHERE status IN ('h', 'c') GROUP BY i) h
 	USING (item)
-	WHERE low < 0 OR q + coalesce(taken, 0) <> 1000000000
+	WHERE item LIKE 'item %' AND (low < 0 OR q + coalesce(taken, 0) <> 1000000000)
 	UNION ALL
 	SELECT 'books', format('stock %s holds %s of %s', seq, quantities, items) FROM idem.hold
 	WHERE status IN ('h', 'c') AND source = 'stock'

@@ -147,6 +147,14 @@ journal(const char *event, const Job *job, const char *name, long fence, double 
  * Talking to the server
  */
 
+/* The log has them. */
+static void
+ignore_notice(void *arg, const char *message)
+{
+	(void) arg;
+	(void) message;
+}
+
 /* NULL if there is no connection to be had. Every other client sends all through SQL. */
 static PGconn *
 connect_client(int number)
@@ -159,6 +167,7 @@ connect_client(int number)
 
 	snprintf(port, sizeof(port), "%d", nproxies > 0 ? number % nproxies + 1 : 0);
 	conn = PQconnectdbParams(keywords, values, 1);
+	PQsetNoticeProcessor(conn, ignore_notice, NULL);
 	if (PQstatus(conn) == CONNECTION_OK)
 		return conn;
 	PQfinish(conn);
