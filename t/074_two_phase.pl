@@ -1,6 +1,7 @@
 # Two-phase commit under 16 clients: the server is killed, and its clients with it, when transactions are prepared. They are
 # still there after it, hold what they hold, and are finished by another session, one way or the other; then everything is
 # sent again. IDEM_FAULT_PREPARED: how often.
+# soak: IDEM_FAULT_PREPARED=100
 
 use strict;
 use warnings;
@@ -11,10 +12,11 @@ use Oracle;
 use Test::More;
 use Time::HiRes qw(time);
 
-my $crashes = $ENV{IDEM_FAULT_PREPARED} // 5;
+my $wanted = $ENV{IDEM_FAULT_PREPARED} // 5;
 my $node = load_node('prepared');
 my $load = Load->new($node, 'two-phase' => '');
 my $started = time;
+my $crashes = 0;
 my %finished = (COMMIT => 0, ROLLBACK => 0);
 
 # Transactions of a client that will never come back: one more for each primitive that a transaction can hold.
@@ -47,15 +49,13 @@ sub held
 }
 
 $node->safe_psql('postgres', "SELECT idem_stock_add('held', 1000000000)");
-foreach my $n (1 .. $crashes)
+foreach my $n (1 .. $wanted)
 {
 	$load->start;
 	$load->await(100 + int(rand(200)));
 	prepare_some($n);
-	# the server first, or the clients would finish what they have begun
-	kill 'STOP', $node->{_pid};
-	$load->kill;
-	crash($node);
+	# the clients with it, or they would finish what they have begun
+	crash($node, sub { $load->kill });
 	is(held($n), 'ID409 55P03 55P03 55P03 t 55P03', "crash $n: what is prepared holds");
 	foreach my $gid (sort split /\n/, $node->safe_psql('postgres', 'SELECT gid FROM pg_prepared_xacts'))
 	{
@@ -69,6 +69,8 @@ foreach my $n (1 .. $crashes)
 	is(verdict($load), '', "crash $n: finished");
 	$load->again;
 	judged($load, "crash $n: all sent again") or last;
+	$crashes++;
+	last if time_is_up();
 	if ($n % 10 == 0)
 	{
 		$load = fresh($load);

@@ -1,6 +1,7 @@
 # Copies that are made while 16 clients do all primitives, each judged by what was acknowledged when it was begun: pg_dump and
 # restore; base backup and recovery up to the last commit of a primary that was lost, and to a point in time before it, where
 # the oracle must show what is lost; logical replication of the caller's tables, over a crash of the publisher.
+# soak:
 
 use strict;
 use warnings;
@@ -25,7 +26,7 @@ $subscriber->safe_psql('postgres', 'TRUNCATE ' . join(', ', @callers));
 $node->safe_psql('postgres', 'CREATE PUBLICATION callers FOR TABLE ' . join(', ', @callers));
 $load->start;
 $load->await(50);
-$subscriber->safe_psql('postgres', "CREATE SUBSCRIPTION callers CONNECTION '" . $node->connstr('postgres') . "' PUBLICATION callers");
+$subscriber->safe_psql('postgres', "CREATE SUBSCRIPTION callers CONNECTION '" . $node->connstr . " dbname=postgres' PUBLICATION callers");
 $subscriber->wait_for_subscription_sync($node, 'callers');
 $load->await(50);
 crash($node);
@@ -63,8 +64,8 @@ $load->start;
 $load->await(100);
 $node->backup($_) foreach 'end', 'point';
 $load->await(100);
-$node->safe_psql('postgres', 'SELECT pg_create_restore_point($$halfway$$)');
 my $halfway = $load->copy($node);
+$node->safe_psql('postgres', 'SELECT pg_create_restore_point($$halfway$$)');
 $load->await(100);
 $load->stop;
 $then = $load->copy($node);
@@ -93,7 +94,7 @@ my $found = verdict($then, $point);
 like($found, qr/^lost: claim \d+ was acknowledged, and is not there/m, 'recovered to a point in time: the oracle shows what is lost');
 unlike($found, qr/^(effect|claim|books|state|amcheck): /m, '... and what is there is whole');
 $halfway->again($point);
-is(verdict($halfway, $point), '', '... and from what was acknowledged by then on it can be sent again');
+is(verdict($halfway, $point), '', '... and what was acknowledged by then is there, also when it is sent again');
 $point->stop;
 
 figures('a dump, a base backup, a recovery to a point in time, logical replication over a crash', $started);

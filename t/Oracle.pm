@@ -28,7 +28,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(usleep);
 
-our @EXPORT = qw(load_node load_tables crash power_off judged verdict log_complaints fresh figures);
+our @EXPORT = qw(load_node load_tables crash power_off judged verdict findings log_complaints fresh figures time_is_up);
 
 our $sources = dirname(__FILE__) . '/load';
 our $program;
@@ -87,14 +87,14 @@ sub buried
 	return;
 }
 
-# crash(NODE): SIGKILL for the postmaster; its backends notice when they next wait, and may commit till then. And a start.
+# crash(NODE, THEN): SIGKILL for the postmaster; its backends notice when they next wait, and may commit till then. And a start.
 sub crash
 {
-	my ($node) = @_;
-
+	my ($node, $then) = @_;
 	my $end = time + 120;
 
 	kill 'KILL', $node->{_pid};
+	$then->() if $then;
 	while (processes($node))
 	{
 		BAIL_OUT('backends outlive their postmaster') if time > $end;
@@ -149,6 +149,13 @@ sub verdict
 sub judged
 {
 	my ($load, $what, $node) = @_;
+
+	return is(findings($load, $node), '', "$what: " . $load->count . ' requests');
+}
+
+sub findings
+{
+	my ($load, $node) = @_;
 	my $found = verdict($load, $node);
 	$node //= $load->{node};
 
@@ -159,12 +166,10 @@ sub judged
 		$load->again($node);
 		my $after = $node->safe_psql('postgres', 'SELECT load.digest()');
 		my %was = map { $_ => 1 } split /\n/, $before;
-		$found = join "\n", map { "again: $_" } grep { !$was{$_} } split /\n/, $after;
+		$found = join '', map { "again: $_\n" } grep { !$was{$_} } split /\n/, $after;
 		$found .= verdict($load, $node);
 	}
-	$found .= log_complaints($node, \$load->{log_offset}{ $node->name }, $load->{expected});
-	is($found, '', "$what: " . $load->count . ' requests');
-	return $found eq '';
+	return $found . log_complaints($node, \$load->{log_offset}{ $node->name }, $load->{expected});
 }
 
 # log_complaints(NODE, \OFFSET, EXPECTED): what must not be in the log, from the offset on, which moves to the end.
@@ -195,6 +200,9 @@ SELECT idem_stock_add('item ' || n, 1000000000, CASE WHEN n % 2 = 0 THEN 1 ELSE 
 SQL
 	return Load->new($load->{node}, %{ $load->{options} });
 }
+
+# Has script/soak given us so much time, and no more?
+sub time_is_up { return $ENV{IDEM_SOAK_UNTIL} && time > $ENV{IDEM_SOAK_UNTIL}; }
 
 # figures(WHAT, STARTED): what has run, for script/soak.
 sub figures

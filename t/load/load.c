@@ -57,7 +57,7 @@ static int	nproxies;
 static double fault_rate = 0.1;
 static double twice_rate = 0.25;
 static double patience = 10;
-static double give_up = 60;
+static double give_up = 120;
 static double seconds;
 static long from;
 static long limit = LONG_MAX;
@@ -67,6 +67,7 @@ bool		two_phase;
 static State *state;
 static atomic_long *drawn_again;	/* the next ticket of --again */
 static atomic_bool *stopping;
+static pid_t starter;			/* the test that has started us */
 static pid_t parent;
 static pid_t children[MAX_CLIENTS + MAX_PROXIES];
 static int	nchildren;
@@ -567,8 +568,9 @@ await_clients(int first)
 		int			status;
 		pid_t		pid;
 
-		if (interrupted == SIGHUP)
-			exit(3);			/* and the clients with us, in the middle of what they do */
+		/* the clients go with us, in the middle of what they do */
+		if (interrupted == SIGHUP || getppid() != starter)
+			exit(3);
 		if (interrupted || now_seconds() > end)
 			atomic_store(stopping, true);
 		while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
@@ -710,6 +712,7 @@ main(int argc, char **argv)
 	int			first;
 	bool		well;
 
+	starter = getppid();
 	parent = getpid();
 	sigaction(SIGINT, &action, NULL);
 	sigaction(SIGTERM, &action, NULL);
