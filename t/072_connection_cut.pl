@@ -1,6 +1,7 @@
 # Connections that are cut under 16 clients doing all primitives, by a proxy, at five points: before the request is sent, when
 # half of it is, when it is sent and nobody waits for the reply, when the reply is there and lost, in the middle of the
 # reply. The client sends the request again at once, while the old backend may live on. IDEM_FAULT_CUTS: how many, at each point.
+# soak: IDEM_FAULT_CUTS=1000
 
 use strict;
 use warnings;
@@ -32,7 +33,7 @@ sub cuts_of
 sub least { return (sort { $a <=> $b } @_)[0]; }
 
 my @all = (0) x 5;
-while (least(@all) < $cuts)
+while (least(@all) < $cuts && !time_is_up())
 {
 	my @before = cuts_of($load);
 	my $end = time + 120;

@@ -28,7 +28,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(usleep);
 
-our @EXPORT = qw(load_node load_tables crash power_off judged verdict log_complaints fresh figures);
+our @EXPORT = qw(load_node load_tables crash power_off judged verdict findings log_complaints fresh figures time_is_up);
 
 our $sources = dirname(__FILE__) . '/load';
 our $program;
@@ -68,38 +68,38 @@ sub load_tables
 	return;
 }
 
-# The processes of a server, the postmaster's last.
+# The processes of a server but the postmaster; what is left of them when it has gone.
 sub processes
 {
 	my ($node) = @_;
-	my @all = map { m{(\d+)} } grep { (readlink // '') eq $node->data_dir } glob '/proc/[0-9]*/cwd';
 
-	return ((grep { $_ != $node->{_pid} } @all), $node->{_pid});
+	return grep { $_ != ($node->{_pid} // 0) } map { m{(\d+)} } grep { (readlink // '') eq $node->data_dir } glob '/proc/[0-9]*/cwd';
 }
 
-# The server has ended, whatever is left of it: it can be started again.
+# The server has ended: it can be started again.
 sub buried
 {
 	my ($node) = @_;
 
-	$node->{_pid} = -1;
-	for (1 .. 6000)
-	{
-		last if processes($node) == 1;
-		usleep(10_000);
-	}
 	$node->{_pid} = undef;
 	# an init that is slow to bury the dead would make the next start believe that this one lives
 	unlink $node->data_dir . '/postmaster.pid', $node->host . '/.s.PGSQL.' . $node->port . '.lock';
 	return;
 }
 
-# crash(NODE): SIGKILL for the postmaster; its backends notice when they next wait, and may commit till then. And a start.
+# crash(NODE, THEN): SIGKILL for the postmaster; its backends notice when they next wait, and may commit till then. And a start.
 sub crash
 {
-	my ($node) = @_;
+	my ($node, $then) = @_;
+	my $end = time + 120;
 
 	kill 'KILL', $node->{_pid};
+	$then->() if $then;
+	while (processes($node))
+	{
+		BAIL_OUT('backends outlive their postmaster') if time > $end;
+		usleep(10_000);
+	}
 	buried($node);
 	$node->start;
 	return;
@@ -110,7 +110,13 @@ sub power_off
 {
 	my ($node) = @_;
 
-	kill 'KILL', processes($node);
+	# the postmaster last, or a backend that sees it gone may stop waiting for the standby; and whatever it has started meanwhile
+	kill 'KILL', processes($node), $node->{_pid};
+	while (my @left = processes($node))
+	{
+		kill 'KILL', @left;
+		usleep(10_000);
+	}
 	buried($node);
 	return;
 }
@@ -143,6 +149,13 @@ sub verdict
 sub judged
 {
 	my ($load, $what, $node) = @_;
+
+	return is(findings($load, $node), '', "$what: " . $load->count . ' requests');
+}
+
+sub findings
+{
+	my ($load, $node) = @_;
 	my $found = verdict($load, $node);
 	$node //= $load->{node};
 
@@ -153,12 +166,10 @@ sub judged
 		$load->again($node);
 		my $after = $node->safe_psql('postgres', 'SELECT load.digest()');
 		my %was = map { $_ => 1 } split /\n/, $before;
-		$found = join "\n", map { "again: $_" } grep { !$was{$_} } split /\n/, $after;
+		$found = join '', map { "again: $_\n" } grep { !$was{$_} } split /\n/, $after;
 		$found .= verdict($load, $node);
 	}
-	$found .= log_complaints($node, \$load->{log_offset}{ $node->name }, $load->{expected});
-	is($found, '', "$what: " . $load->count . ' requests');
-	return $found eq '';
+	return $found . log_complaints($node, \$load->{log_offset}{ $node->name }, $load->{expected});
 }
 
 # log_complaints(NODE, \OFFSET, EXPECTED): what must not be in the log, from the offset on, which moves to the end.
@@ -189,6 +200,9 @@ SELECT idem_stock_add('item ' || n, 1000000000, CASE WHEN n % 2 = 0 THEN 1 ELSE 
 SQL
 	return Load->new($load->{node}, %{ $load->{options} });
 }
+
+# Has script/soak given us so much time, and no more?
+sub time_is_up { return $ENV{IDEM_SOAK_UNTIL} && time > $ENV{IDEM_SOAK_UNTIL}; }
 
 # figures(WHAT, STARTED): what has run, for script/soak.
 sub figures

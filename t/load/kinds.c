@@ -63,6 +63,7 @@ commit(Client *client, const Job *job)
 	outcome = run(client, sql, 0, NULL);
 	if (outcome != ANSWERED)
 		return outcome;
+	sleep_seconds(0.005);		/* the other participants prepare */
 	snprintf(sql, sizeof(sql), "COMMIT PREPARED '%s-%s-%s'", job->kind->name, job->key, job->client);
 	return run(client, sql, 0, NULL);
 }

@@ -57,7 +57,7 @@ static int	nproxies;
 static double fault_rate = 0.1;
 static double twice_rate = 0.25;
 static double patience = 10;
-static double give_up = 60;
+static double give_up = 120;
 static double seconds;
 static long from;
 static long limit = LONG_MAX;
@@ -67,6 +67,7 @@ bool		two_phase;
 static State *state;
 static atomic_long *drawn_again;	/* the next ticket of --again */
 static atomic_bool *stopping;
+static pid_t starter;			/* the test that has started us */
 static pid_t parent;
 static pid_t children[MAX_CLIENTS + MAX_PROXIES];
 static int	nchildren;
@@ -147,6 +148,14 @@ journal(const char *event, const Job *job, const char *name, long fence, double 
  * Talking to the server
  */
 
+/* The log has them. */
+static void
+ignore_notice(void *arg, const char *message)
+{
+	(void) arg;
+	(void) message;
+}
+
 /* NULL if there is no connection to be had. Every other client sends all through SQL. */
 static PGconn *
 connect_client(int number)
@@ -159,6 +168,7 @@ connect_client(int number)
 
 	snprintf(port, sizeof(port), "%d", nproxies > 0 ? number % nproxies + 1 : 0);
 	conn = PQconnectdbParams(keywords, values, 1);
+	PQsetNoticeProcessor(conn, ignore_notice, NULL);
 	if (PQstatus(conn) == CONNECTION_OK)
 		return conn;
 	PQfinish(conn);
@@ -558,8 +568,9 @@ await_clients(int first)
 		int			status;
 		pid_t		pid;
 
-		if (interrupted == SIGHUP)
-			exit(3);			/* and the clients with us, in the middle of what they do */
+		/* the clients go with us, in the middle of what they do */
+		if (interrupted == SIGHUP || getppid() != starter)
+			exit(3);
 		if (interrupted || now_seconds() > end)
 			atomic_store(stopping, true);
 		while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
@@ -701,6 +712,7 @@ main(int argc, char **argv)
 	int			first;
 	bool		well;
 
+	starter = getppid();
 	parent = getpid();
 	sigaction(SIGINT, &action, NULL);
 	sigaction(SIGTERM, &action, NULL);

@@ -42,7 +42,8 @@ try_apart(Client *client, Job *job)
 	if (outcome == ANSWERED && taken[0] == '1')
 	{
 		sleep_seconds(0.010);
-		outcome = run(client, "INSERT INTO load.effect (kind, key, client) VALUES ($1, $2, $3)", 3, params);
+		/* long, so that a full disk is full for this one first */
+		outcome = run(client, "INSERT INTO load.effect (kind, key, client, body) VALUES ($1, $2, $3, repeat('x', 1000))", 3, params);
 	}
 	return outcome;
 }
