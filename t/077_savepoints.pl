@@ -2,6 +2,7 @@
 # PREPARE TRANSACTION at random, give the answers of a plain model (Model.pm), and leave what it says in the tables; on
 # both routes, and when the route is changed in mid-session. A lock that is no part of the transaction is found to be wrong.
 # IDEM_SAVEPOINT_OPERATIONS: how many for each of the three; IDEM_SEED: begins where a failure said that it began.
+# soak: IDEM_SAVEPOINT_OPERATIONS=100000
 
 use strict;
 use warnings;
@@ -117,16 +118,16 @@ sub is_error
 	return $statement->[0] !~ /^SELECT (caught|undone)\(/ && Model::is_error($statement->[1]);
 }
 
-# program(ROUTE): as many operations; keys are afresh after every 300, for most of them end up in a final state
+# program(ROUTE, OPERATIONS, SEED): so many operations; keys are afresh after every 300, for most of them end up in a final state
 sub program
 {
-	my ($route) = @_;
+	my ($route, $n, $from) = @_;
 	my $afresh = 0;
 
-	srand $seed;
+	srand $from;
 	@program = ();
 	say_sql('SET idem.force_sql = ' . ($route eq 'sql' ? 'on' : 'off'), '');
-	while (@program < $operations)
+	while (@program < $n)
 	{
 		if (@program >= $afresh)
 		{
@@ -189,14 +190,15 @@ sub run
 
 foreach my $route ('direct', 'sql', 'switched')
 {
-	program($route);
+	program($route, $operations, $seed);
 	is(run(), '', "$route: " . @program . ' operations answer as the model');
 }
+note("figures: $operations operations on each of three routes, seed $seed");
 is($node->safe_psql('postgres', 'SELECT count(*) FROM pg_prepared_xacts'), '0', 'no prepared transaction left');
 ok(!$node->log_contains('WARNING:.*leak|PANIC:|TRAP:|was terminated by signal'), 'nothing leaked');
 
 # the controls: the test sees what it is for
-program('direct');
+program('direct', 800, 1);
 isnt(run(sub { $_[0] =~ s/idem_(claim|forget)\(/wrong_$1(/r }),
 	'', 'a lock outside of the transaction is found to be wrong');
 isnt(run(sub { $_[0] =~ s/^ROLLBACK TO (\w+)$/RELEASE $1; SAVEPOINT $1/r }), '', 'a rollback that is none is found');

@@ -3,6 +3,7 @@
 # also agrees with all that was read, as History.pm judges. Both routes at once. The checker is shown what it must find:
 # a claim that selects and then inserts, a serializable history made at a lower level, and a read of what was rolled back.
 # IDEM_HISTORY_TRANSACTIONS: how many at serializable, half as many at each other level.
+# soak: IDEM_HISTORY_TRANSACTIONS=100000
 
 use strict;
 use warnings;
@@ -212,6 +213,7 @@ foreach my $level ('SERIALIZABLE', 'REPEATABLE READ', 'READ COMMITTED')
 	cmp_ok(scalar keys %committed, '>=', $n * 0.9, "$level: " . keys(%committed) . ' transactions, ' . @history . ' steps, '
 		. grep({ defined $_->[3] } @history) . ' of them writing');
 	is(join("\n", @faults), '', "$level: their history has an order");
+	note("figures: $level: " . keys(%committed) . ' transactions, ' . @history . ' steps');
 }
 
 #

@@ -1,6 +1,7 @@
 # Pins DROP EXTENSION and CREATE EXTENSION under load. The data go with the extension; what must hold is the rest: no session ends, those
 # that have used the old one (its tables, plans, secret, machine, and prepared statements) use the new one at their next call and get its
 # answers; and what the load has done since belongs to claims that are there. IDEM_DROPS: how often.
+# soak: IDEM_DROPS=1000
 
 use strict;
 use warnings;
@@ -9,6 +10,7 @@ use FindBin;
 use lib $FindBin::RealBin;
 use IdemTest;
 use IPC::Run;
+use Oracle 'time_is_up';
 use PostgreSQL::Test::Utils;
 use Test::More;
 
@@ -99,7 +101,7 @@ my ($out, $err) = ('', '');
 my $load = IPC::Run::start(
 	[ 'pgbench', '-n', '-c', $clients, '-j', 2, '-T', 3600, '-f', $script, '-h', $node->host, '-p', $node->port, 'postgres' ],
 	'<', \undef, '>', \$out, '2>', \$err);
-my @wrong;
+my ($done, @wrong);
 foreach my $n (0 .. $drops)
 {
 	if ($n > 0)
@@ -131,13 +133,15 @@ SELECT 'effect without a claim: ' || e FROM effect e WHERE NOT EXISTS (SELECT FR
 SELECT 'claim without an effect: ' || c FROM idem.claim c WHERE source IN ('claim', 'call') AND NOT EXISTS (SELECT FROM effect e WHERE (c.source, c.seq) = (e.source, e.seq));
 TRUNCATE done;
 SQL
-	last if @wrong || !$load->pumpable;
+	$done = $n;
+	last if @wrong || !$load->pumpable || time_is_up();
 }
+note("figures: $done times dropped and made anew");
 ok($load->pumpable, 'the clients of the load are alive');
 $load->signal('INT');
 $load->finish;
 unlike($err, qr/error|aborted/, '… all of them');
-is(join("\n", @wrong), '', "$drops times: sessions go on, with the new extension");
+is(join("\n", @wrong), '', "$done times: sessions go on, with the new extension");
 note($node->safe_psql('postgres', q{SELECT string_agg(code || ' ' || message || ' (' || n || ')', E'\n')
 	FROM (SELECT code, regexp_replace(message, '\d+', 'N', 'g') AS message, count(*) AS n FROM failed GROUP BY 1, 2) f}));
 is( $node->safe_psql('postgres', q{SELECT string_agg(DISTINCT code || ' ' || message, E'\n') FROM failed WHERE code NOT IN ('42P01', '42883', '40P01', '3F000')}),

@@ -5,10 +5,7 @@ package Model;
 use strict;
 use warnings;
 
-use Exporter 'import';
 use Storable 'dclone';
-
-our @EXPORT_OK = qw(setup reset_sql books_sql);
 
 my @keys = ('a' .. 'e');
 my @states = qw(created paid shipped done cancelled refunded);
