@@ -40,7 +40,7 @@ my %weights = (
 	claim => 6, claim_batch => 3, respond => 3, response => 2, lookup => 2, idem_call => 4, cancel => 1, forget => 3,
 	begin => 6, renew => 1, complete => 2, fail => 3, lapse_attempt => 1,
 	lock => 4, lock_renew => 1, lock_check => 2, unlock => 3, lapse_lock => 1,
-	token_issue => 2, token_limited => 3, token_consume => 4, token_rotate => 2, token_status => 2, token_rekey => 1,
+	token_issue => 2, token_limited => 3, token_consume => 4, token_rotate => 2, token_status => 4, token_rekey => 2,
 	deduct => 3, refill => 1, lock_row => 1, insert => 3, uninsert => 1, update_version => 3,
 	advance => 4, update_state => 3, new_order => 2, machine => 1, verdict => 1,
 	stock_add => 1, stock_reserve => 4, stock_reserve_many => 3, stock_confirm => 1, stock_release => 2, stock_available => 1
@@ -522,7 +522,8 @@ sub token_rekey
 	my $now = $self->{now};
 	$now->{signer} = $self->{nkeys}++;
 	$now->{keys}{ $now->{signer} } = 1;
-	return (q{(SELECT '' FROM idem_token_rekey())}, '');
+	# with a token that the new secret signs at once
+	return (q{(SELECT idem_token_issue('form') FROM idem_token_rekey())}, 'set TRUE', $self->new_token('form'));
 }
 
 # One of the last tokens, its number, what it is asked for, and its status.
