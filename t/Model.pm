@@ -42,7 +42,7 @@ my %weights = (
 	lock => 4, lock_renew => 1, lock_check => 2, unlock => 3, lapse_lock => 1,
 	token_issue => 2, token_limited => 3, token_consume => 4, token_rotate => 2, token_status => 4, token_rekey => 2,
 	deduct => 3, refill => 1, lock_row => 1, insert => 3, uninsert => 1, update_version => 3,
-	advance => 4, update_state => 3, new_order => 2, machine => 1, verdict => 1,
+	advance => 5, update_state => 4, new_order => 2, machine => 3, verdict => 3,
 	stock_add => 1, stock_reserve => 4, stock_reserve_many => 3, stock_confirm => 1, stock_release => 2, stock_available => 1
 );
 my @lottery = map { ($_) x $weights{$_} } sort keys %weights;
