@@ -1,4 +1,4 @@
-# Copies that are made while 16 clients do all primitives, each judged by what was acknowledged when it was begun: pg_dump and
+# Copies that are made while clients do all primitives, each judged by what was acknowledged when it was begun: pg_dump and
 # restore; base backup and recovery up to the last commit of a primary that was lost, and to a point in time before it, where
 # the oracle must show what is lost; logical replication of the caller's tables, over a crash of the publisher.
 # soak:
@@ -16,7 +16,7 @@ use Time::HiRes qw(time);
 
 my $started = time;
 my $node = load_node('copied', 'max_wal_senders = 10', 'wal_keep_size = 1GB');
-my $load = Load->new($node);
+my $load = Load->new($node, clients => 4);
 my @callers = map { "load.$_" } qw(effect product thing doc document history guarded);
 my $digests = 'SELECT line FROM load.digest() AS line WHERE line LIKE $$load.%$$';
 

@@ -311,14 +311,15 @@ sub kill
 	return;
 }
 
-# copy(NODE): a load of what was acknowledged until now, to be judged on a copy of the database.
+# copy(NODE): a load of what was acknowledged until now, to be judged on a copy of the database when we have stopped.
 sub copy
 {
 	my ($self, $node) = @_;
 	my $copy = Load->new($node, %{ $self->{options} });
 
-	# the counter first: what was drawn later is not sent again there
-	foreach my $file ("$self->{dir}/state", glob "$self->{dir}/journal.*")
+	$copy->{of} = $self;
+	$copy->{options}{tickets} = $self->count;
+	foreach my $file (glob "$self->{dir}/journal.*")
 	{
 		File::Copy::copy($file, $copy->{dir}) or croak "$file: $!";
 	}
@@ -330,9 +331,11 @@ sub again
 {
 	my ($self, $node) = @_;
 
+	# with the tokens of what was under way when the copy was made
+	File::Copy::copy("$self->{of}{dir}/state", $self->{dir}) if $self->{of};
 	$self->{out} = $self->{err} = '';
 	$self->{run} = IPC::Run::start(
-		$self->command(again => '', from => $self->{from}, proxy => undef, seconds => undef, tickets => undef, deadline => undef,
+		$self->command(again => '', from => $self->{from}, proxy => undef, seconds => undef, deadline => undef,
 			$node ? (conninfo => $node->connstr('postgres')) : ()),
 		'<', \undef, '>', \$self->{out}, '2>', \$self->{err}, IPC::Run::timeout(600));
 	$self->finish;

@@ -62,6 +62,10 @@ CREATE TEMP VIEW violation AS
 	FULL JOIN (SELECT * FROM idem.claim WHERE status = 'd' AND source IN ('claim', 'batch', 'call', 'attempt', 'lock', 'deduct', 'version')) c ON c.source = e.kind AND c.seq = e.key
 	WHERE e.kind IS NULL OR c.source IS NULL
 	UNION ALL
+	SELECT 'claim', format('%s %s is recorded %s times', source, seq, count(*)) FROM idem.claim GROUP BY source, seq HAVING count(*) > 1
+	UNION ALL
+	SELECT 'claim', format('order %s %s is recorded %s times', source, seq, count(*)) FROM idem.hold GROUP BY source, seq HAVING count(*) > 1
+	UNION ALL
 	SELECT 'claim', format('%s spent tokens, %s effects of tokens', spent, effects)
 	FROM (SELECT count(*) AS spent FROM idem.token_spent) s, (SELECT count(*) AS effects FROM effect WHERE kind = 'token') e
 	WHERE spent <> effects
@@ -121,6 +125,9 @@ CREATE TEMP VIEW violation AS
 	UNION ALL
 	SELECT 'fence', format('%s is at %s, and %s was granted', name, l.fence, max(j.fence)) FROM journal j JOIN idem.lock l USING (name)
 	WHERE event = 'grant' AND kind = 'lock' GROUP BY name, l.fence HAVING max(j.fence) > l.fence
+	UNION ALL
+	SELECT 'fence', format('attempt %s is at %s, and %s has completed it', key, fence, amount)
+	FROM effect JOIN idem.claim c ON c.source = kind AND c.seq = key WHERE kind = 'attempt' AND amount <> fence
 	UNION ALL
 	SELECT 'fence', format('attempt %s is at %s, and %s was granted', j.key, coalesce(c.fence, 0), max(j.fence))
 	FROM journal j LEFT JOIN idem.claim c ON c.source = 'attempt' AND c.seq = j.key

@@ -12,10 +12,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ATTEMPT_TTL		"300 milliseconds"
-#define LOCK_TTL		"300 milliseconds"
+#define TTL				"300 milliseconds"
 #define PAUSE			0.010	/* before asking again for what another holds */
 #define BATCH			10
+#define LEASE			0.300
 
 /* Says what must not be, for the report. */
 static Outcome
@@ -188,6 +188,15 @@ try_call(Client *client, Job *job)
 	return ask_value(client, "SELECT idem_call($1, $2, 'load.work', $3)", 3, params, job->answer, sizeof(job->answer));
 }
 
+/* What is done under a lease takes some time; some are stopped until theirs has ended, and go on without knowing it. */
+static void
+work_under_lease(Client *client, double at_most_late)
+{
+	bool		stalls = random_below(&client->random, 16) == 0;
+
+	sleep_seconds(random_fraction(&client->random) * (stalls ? at_most_late : 0.020) + (stalls ? LEASE : 0));
+}
+
 /* The attempt was granted: records that it was done, with the effect; or gives it back; or goes away. */
 static Outcome
 finish_attempt(Client *client, Job *job, const char *fence)
@@ -205,13 +214,14 @@ finish_attempt(Client *client, Job *job, const char *fence)
 			return outcome == ANSWERED ? AGAIN : outcome;
 	}
 	make_answer(client, job);
+	work_under_lease(client, 0.050);
 	outcome = run(client, "BEGIN", 0, NULL);
 	if (outcome == ANSWERED)
 		outcome = ask_value(client, "SELECT idem_complete($1, $2, $3, $4)", 4, params, done, sizeof(done));
 	if (outcome == ANSWERED && done[0] != 't')
 		return bug(client, "completed by somebody else with my fence");
 	if (outcome == ANSWERED)
-		outcome = effect(client, job, NULL);
+		outcome = effect(client, job, fence);
 	if (outcome == ANSWERED)
 		outcome = commit(client, job);
 	job->first = outcome == ANSWERED;
@@ -222,7 +232,7 @@ finish_attempt(Client *client, Job *job, const char *fence)
 static Outcome
 try_attempt(Client *client, Job *job)
 {
-	const char *params[] = {job->kind->name, job->key, ATTEMPT_TTL};
+	const char *params[] = {job->kind->name, job->key, TTL};
 	double		asked = now_seconds();
 	char		status[16];
 	char		fence[24];
@@ -257,7 +267,10 @@ write_guarded(Client *client, Job *job, const char *name, const char *fence)
 	if (outcome == ANSWERED)
 		outcome = claim(client, job);
 	if (outcome == ANSWERED && job->first)
+	{
+		work_under_lease(client, 0.200);
 		outcome = effect(client, job, NULL);
+	}
 	if (outcome == ANSWERED && job->first)
 		outcome = run(client, "INSERT INTO load.guarded (name, fence, key, client) VALUES ($1, $2, $3, $4)", 4, params);
 	return outcome == ANSWERED ? commit(client, job) : outcome;
@@ -269,12 +282,12 @@ try_lock(Client *client, Job *job)
 {
 	char		name[16];
 	char		fence[24];
-	const char *params[] = {name, LOCK_TTL};
+	const char *params[] = {name, TTL};
 	const char *held[] = {name, fence};
 	double		asked = now_seconds();
 	Outcome		outcome;
 
-	snprintf(name, sizeof(name), "lock %ld", job->number % 16);
+	snprintf(name, sizeof(name), "lock %ld", job->number % 8);
 	outcome = ask_value(client, "SELECT coalesce(idem_lock($1, $2), 0)", 2, params, fence, sizeof(fence));
 	if (outcome != ANSWERED)
 		return outcome;

@@ -414,7 +414,7 @@ draw(Client *client)
 	if (again)
 	{
 		ticket = atomic_fetch_add(drawn_again, 1);
-		return ticket < atomic_load(&state->next) ? ticket : -1;
+		return ticket < limit && ticket < atomic_load(&state->next) ? ticket : -1;
 	}
 	if (random_fraction(&client->random) < twice_rate)
 	{
@@ -632,7 +632,7 @@ read_options(int argc, char **argv)
 		{"kinds", required_argument, NULL, 'k'},	/* list; the same whenever DIR is used again */
 		{"clients", required_argument, NULL, 'c'},
 		{"seconds", required_argument, NULL, 's'},	/* end after so long, or at SIGTERM */
-		{"tickets", required_argument, NULL, 'n'},	/* end when so many were drawn in all */
+		{"tickets", required_argument, NULL, 'n'},	/* no ticket beyond this one */
 		{"again", no_argument, NULL, 'a'},	/* everything once more, */
 		{"from", required_argument, NULL, 'f'}, /* from this ticket on */
 		{"twice", required_argument, NULL, 't'},	/* share of requests that another client sends, too */
