@@ -743,6 +743,7 @@ claim_free_run(IdemStore *store, Datum source, BatchKey *keys, int n)
 	int			nabsent = 0;
 	int			ninserted = 0;
 	int			run;
+	IdemWalk	walk;
 
 	n = Min(n, IDEM_RESERVE_MAX);
 	for (int i = 0; i < n; i++)
@@ -752,12 +753,13 @@ claim_free_run(IdemStore *store, Datum source, BatchKey *keys, int n)
 	}
 
 	idem_store_reserve(store, reserve, n);
+	idem_walk_begin(&walk, store, reserve, n);
 	for (run = 0; run < n; run++)
 	{
 		Datum	   *key = &reserve[run * CLAIM_KEYS];
 		IdemRow		row;
 
-		idem_store_find(store, key, &row);
+		idem_walk_find(&walk, key, &row);
 		if (row.presence == IDEM_ABSENT)
 		{
 			values[nabsent] = palloc_array(Datum, CLAIM_COLUMNS);
@@ -769,6 +771,7 @@ claim_free_run(IdemStore *store, Datum source, BatchKey *keys, int n)
 		else if (row.presence == IDEM_BUSY || !settled(key, &row, (Datum) 0))
 			break;
 	}
+	idem_walk_end(&walk);
 	if (nabsent > 0)
 		ninserted = idem_store_insert_many(store, values, nulls, nabsent);
 	idem_store_release(store);

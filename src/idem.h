@@ -239,11 +239,29 @@ extern bool idem_store_lock(IdemStore *store, const IdemRow *row,
 extern bool idem_store_update(IdemStore *store, IdemRow *row,
 							  const Datum *values, const bool *nulls);
 extern void idem_store_refused(IdemStore *store, const Datum *key);
+extern bool idem_store_judge(const IdemStore *store, HeapTuple tuple,
+							 Snapshot snapshot, IdemRow *row);
 extern void idem_store_scankey(ScanKey scankey, const IdemTable *table, int i,
 							   Datum value);
 extern char *idem_store_key(const IdemTable *table, const Datum *key);
 extern void idem_check_owner(const IdemTable *table, const Datum *key,
 							 Datum owner);
+
+/* walk.c: many keys at once, from idem_walk_begin to idem_walk_end */
+typedef struct IdemWalk
+{
+	IdemStore  *store;
+	const Datum *last;			/* the last key */
+	SnapshotData snapshot;
+	struct SysScanDescData *scandesc;	/* NULL: begin at the next key */
+	HeapTuple	ahead;			/* the row it stands at; NULL: behind the last */
+	int			patience;		/* rows to step over; 0: walk no more */
+} IdemWalk;
+
+extern void idem_walk_begin(IdemWalk *walk, IdemStore *store,
+							const Datum *keys, int n);
+extern void idem_walk_find(IdemWalk *walk, const Datum *key, IdemRow *row);
+extern void idem_walk_end(IdemWalk *walk);
 
 /* claim_row.c: a row of idem.claim, for claims and attempts alike */
 typedef enum IdemClaimColumn
