@@ -63,7 +63,7 @@ idem_key_value(IdemKeyCast *kept, Oid heap, const IdemKeyColumn *key,
 	result = cast_value(key, &cast, value);
 	if (OidIsValid(cast.back) && OidIsValid(cast.given_equals) &&
 		!same_value(cast.given_equals, key->collation, value,
-			   call_cast(cast.back, result, -1, key->collation)))
+					call_cast(cast.back, result, -1, key->collation)))
 		refuse_changed(heap, key, given, value);
 
 	if (key->typmod >= 0)
