@@ -481,7 +481,7 @@ extern bool idem_target_insert(IdemTarget *target, TupleDesc desc,
 							   bool arbiter, Datum *result);
 extern char *idem_target_columns(const IdemTarget *target);
 extern char *idem_target_key_text(const IdemTarget *target);
-extern void idem_target_no_row(const IdemTarget *target) pg_attribute_noreturn();
+pg_noreturn extern void idem_target_no_row(const IdemTarget *target);
 extern void idem_target_close(IdemTarget *target);
 
 /* version.c: known to rowspec.c, because it changes no column but its own */
