@@ -205,7 +205,7 @@ CREATE FUNCTION twice(r json) RETURNS json LANGUAGE sql AS $$SELECT r$$;
 CREATE FUNCTION twice(r jsonb) RETURNS jsonb LANGUAGE sql AS $$SELECT r$$;
 SELECT f, try(format('SELECT idem_call(%L, %L, %L, %L)', 'claim_call', 'bad', f, '{}'))
 FROM unnest('{takes_text, takes_any, takes_none, takes_two, takes_default, takes_many, gives_text, gives_void, gives_set, gives_table, gives_two, gives_trigger,
-	is_procedure, is_procedure_out, is_aggregate, twice, no_such, no_schema.no_such, "", -, 0, 4294967295, row_number, json_in}'::text[]) f;
+	is_procedure, is_procedure_out, is_aggregate, twice, no_such, "", -, 0, 4294967295, row_number, json_in}'::text[]) f;
 SELECT try($$SELECT idem_call('claim_call', 'bad', NULL, '{}')$$);
 SELECT try($$SELECT idem_call('claim_call', 'bad', 4294967295::oid::regproc, '{}')$$);
 SELECT try($$SELECT idem_call('claim_call', 'bad', 'jj(json)', '{}')$$);

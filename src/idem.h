@@ -464,7 +464,7 @@ typedef struct IdemKeyCast
 	Oid			given;			/* InvalidOid: not yet known */
 	IdemCastKind kind;
 	Oid			func;			/* IDEM_CAST_FUNCTION */
-	Oid			back;			/* its reverse, to see whether it lost anything */
+	Oid			back;			/* its reverse: was anything lost? */
 	Oid			given_equals;	/* function that compares values given */
 } IdemKeyCast;
 
@@ -499,7 +499,7 @@ extern bool idem_target_insert(IdemTarget *target, TupleDesc desc,
 							   bool arbiter, Datum *result);
 extern char *idem_target_columns(const IdemTarget *target);
 extern char *idem_target_key_text(const IdemTarget *target);
-extern void idem_target_no_row(const IdemTarget *target) pg_attribute_noreturn();
+pg_noreturn extern void idem_target_no_row(const IdemTarget *target);
 extern void idem_target_close(IdemTarget *target);
 
 /* version.c: known to rowspec.c, because it changes no column but its own */
@@ -522,11 +522,11 @@ typedef struct IdemToken
 	uint8		mac[IDEM_TOKEN_MAC_BYTES];
 } IdemToken;
 
-extern void idem_token_key_text(char *text, const uint8 *number);
-extern void idem_token_head(char *text, const char *key, TimestampTz expires,
+extern void idem_token_key_text(char *out, const uint8 *number);
+extern void idem_token_head(char *out, const char *key, TimestampTz expires,
 							const uint8 *nonce);
-extern void idem_token_seal(char *text, const uint8 *mac);
-extern bool idem_token_parse(const char *text, int len, IdemToken *token);
+extern void idem_token_seal(char *out, const uint8 *mac);
+extern bool idem_token_parse(const char *in, int len, IdemToken *token);
 
 /* token.c: its tables, for the purge */
 extern IdemTable idem_token_spent_table;

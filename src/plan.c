@@ -506,7 +506,7 @@ static KeptPlan kept_plans[IDEM_PLANS] = {
 
 static SPIPlanPtr kept_plan(KeptPlan *kept);
 static SPIPlanPtr row_plan(const IdemRowSpec *spec, const char *text,
-								int nargs, const Oid *types);
+						   int nargs, const Oid *types);
 static void append_key(StringInfo text, const IdemRowSpec *spec);
 static const char *table_name(Oid relid);
 static const char *type_name(Oid type);
@@ -793,7 +793,7 @@ idem_plan_row_execute(SPIPlanPtr plan, IdemRowPlan which, const Datum *values,
 /* Prepares a text. */
 static SPIPlanPtr
 row_plan(const IdemRowSpec *spec, const char *text, int nargs,
-			  const Oid *types)
+		 const Oid *types)
 {
 	/*
 	 * A unique key needs no plan for each value; that saves planning the

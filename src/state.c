@@ -95,10 +95,9 @@ static StateTrigger *trigger_arguments(TriggerData *trigdata,
 									   MemoryContext context);
 static void parse_option(StateTrigger *arguments, const Trigger *trigger,
 						 const char *option);
-static void argument_error(const Trigger *trigger, const char *detail)
-			pg_attribute_noreturn();
+pg_noreturn static void argument_error(const Trigger *trigger, const char *detail);
 static void check_protocol(FunctionCallInfo fcinfo);
-static void protocol_error(const char *detail) pg_attribute_noreturn();
+pg_noreturn static void protocol_error(const char *detail);
 static void resolve_column(StateColumn *column, Relation rel,
 						   const char *name);
 static StateForm state_form(Oid type);
@@ -116,9 +115,9 @@ static StateText text_state(Datum value);
 static StateText tuple_state(const StateColumn *column, HeapTuple tuple,
 							 Relation rel);
 static bool same_state(StateText a, StateText b);
-static void transition_error(const StateColumn *column, Relation rel,
-							 StateText from, StateText to,
-							 IdemVerdict verdict) pg_attribute_noreturn();
+pg_noreturn static void transition_error(const StateColumn *column, Relation rel,
+										 StateText from, StateText to,
+										 IdemVerdict verdict);
 static char *quote_state(StateText state);
 
 PG_FUNCTION_INFO_V1(idem_state);
