@@ -117,7 +117,6 @@ static TransactionId holder_of(Buffer buffer, HeapTuple tuple);
 static int	sql_read(IdemStore *store, Datum item, IdemBucket **buckets);
 static void write_bucket(IdemStore *store, Datum item,
 						 const IdemBucket *bucket, Datum quantity);
-static Datum total_of(const IdemBucket *buckets, int n);
 static void changed_error(Datum item);
 static Datum add(Datum a, Datum b);
 static Datum subtract(Datum a, Datum b);
@@ -130,8 +129,11 @@ idem_bucket_total(IdemStore *store, Datum item)
 {
 	IdemBucket *buckets;
 	int			n = idem_bucket_read(store, item, &buckets);
+	Datum		total = NumericGetDatum(int64_to_numeric(0));
 
-	return total_of(buckets, n);
+	for (int i = 0; i < n; i++)
+		total = add(total, buckets[i].quantity);
+	return total;
 }
 
 /* The buckets of an item by number, as they were at one moment. */
@@ -319,8 +321,18 @@ idem_bucket_add(IdemStore *store, Datum item, Datum quantity, int nbuckets)
 static bool
 read_line(IdemStore *store, IdemLine *line)
 {
+	Datum		total = NumericGetDatum(int64_to_numeric(0));
+
 	line->nbuckets = idem_bucket_read(store, line->item, &line->buckets);
-	return compare(total_of(line->buckets, line->nbuckets), line->quantity) < 0;
+	for (int i = 0; i < line->nbuckets; i++)
+	{
+		if (line->buckets[i].empty)
+			continue;
+		total = add(total, line->buckets[i].quantity);
+		if (compare(total, line->quantity) >= 0)
+			return false;
+	}
+	return true;
 }
 
 /*
@@ -639,19 +651,6 @@ write_bucket(IdemStore *store, Datum item, const IdemBucket *bucket,
 	store->row_locked = true;
 	if (!idem_store_update(store, &row, row.values, row.nulls))
 		elog(ERROR, "bucket %d changed while it was locked", bucket->number);
-}
-
-/* The sum of buckets, 0 for none. */
-static Datum
-total_of(const IdemBucket *buckets, int n)
-{
-	Datum		total = n > 0 ? buckets[0].quantity :
-		NumericGetDatum(int64_to_numeric(0));
-
-	for (int i = 1; i < n; i++)
-		if (!buckets[i].empty)
-			total = add(total, buckets[i].quantity);
-	return total;
 }
 
 /* Under serializable: no bucket serves that our snapshot could vouch for. */
