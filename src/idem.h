@@ -551,6 +551,8 @@ typedef struct IdemLine
 	/* bucket.c's, all zero at first */
 	int			nbuckets;
 	IdemBucket *buckets;		/* as they were read last */
+	bool		glimpsed;		/* only some were read, of which the last has
+								 * enough */
 	bool		ready;			/* takes are locked, and enough */
 	bool		in_order;		/* buckets are locked in order, from the first */
 	IdemBucket	busy;			/* the one to wait for */
