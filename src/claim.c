@@ -61,6 +61,7 @@ static bool take_key(IdemStore *store, const Datum *key, Datum request,
 static bool settled(const Datum *key, const IdemRow *row, Datum request);
 static void in_progress_error(const Datum *key, const IdemRow *row,
 							  const char *hint);
+static void cancelled_error(const Datum *key);
 static void record_answer(IdemStore *store, const Datum *key, Datum response);
 static bool call_function(Oid function, bool as_jsonb, bool from_jsonb,
 						  Datum request, Datum *response);
@@ -205,6 +206,8 @@ idem_respond(PG_FUNCTION_ARGS)
 			in_progress_error(key, &row, row.nulls[CLAIM_LEASE_UNTIL] ?
 							  "The answer is what the function that idem_call runs returns." :
 							  "Only the holder of the attempt can complete it.");
+		if (status == CLAIM_CANCELLED)
+			cancelled_error(key);
 
 		if (status == CLAIM_DONE && !row.nulls[CLAIM_RESPONSE] &&
 			idem_same_bytes(row.values[CLAIM_RESPONSE], response))
@@ -355,12 +358,7 @@ idem_call(PG_FUNCTION_ARGS)
 		switch (idem_claim_status(&row))
 		{
 			case CLAIM_CANCELLED:
-				ereport(ERROR,
-						(errcode(ERRCODE_IDEM_STALE),
-						 errmsg("claim is cancelled"),
-						 errdetail("Key %s was cancelled and will never run.",
-								   idem_store_key(&idem_claim_table, key)),
-						 errhint("Use another key if the work is wanted after all.")));
+				cancelled_error(key);
 				break;
 			case CLAIM_RUNNING:
 				ereport(ERROR,
@@ -581,6 +579,18 @@ in_progress_error(const Datum *key, const IdemRow *row, const char *hint)
 					   idem_claim_status_name(status),
 					   (long long) DatumGetInt64(row->values[CLAIM_FENCE])),
 			 errhint("%s", hint)));
+}
+
+/* What was cancelled is neither run nor answered. */
+static void
+cancelled_error(const Datum *key)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_IDEM_STALE),
+			 errmsg("claim is cancelled"),
+			 errdetail("Key %s was cancelled and will never run.",
+					   idem_store_key(&idem_claim_table, key)),
+			 errhint("Use another key if the work is wanted after all.")));
 }
 
 /* Ends what idem_call began: the key is done, with its answer if there is one. */
