@@ -35,11 +35,13 @@ typedef struct Way
 /* what is told about each way: a long in its tally; a row without a title is a blank line */
 typedef struct Row
 {
-	const char *name;			/* for machines */
 	const char *title;
 	size_t		offset;
+	const char *name;			/* for machines, or NULL */
 } Row;
 
+#define ROW(title, member)	{title, offsetof(Tally, member), NULL}
+#define BLANK_ROW			{NULL, 0, NULL}
 #define NOT_APPLICABLE	(-1)	/* in a tally: shown as a dash */
 
 /* an option of the command line; its value stands where the one pointer that is set points to, the default too */
@@ -63,8 +65,7 @@ typedef struct Crew
 	bool		(*wakes) (int number, void *arg);	/* may a worker that stopped itself go on? */
 	void	   *arg;
 	int			stalled;		/* workers that stopped themselves */
-	int			killed;			/* workers that died by SIGKILL, and were replaced */
-	int			failed;			/* workers that ended in any other way but well */
+	int			killed;			/* workers that died by SIGKILL, and were replaced; another death is fatal */
 } Crew;
 
 /* a broker that delivers each message until it is acknowledged (queue.c) */
@@ -148,7 +149,7 @@ extern void show_progress(bool done, const char *format,...) __attribute__((form
 extern long value_of(const void *tally, const Row *row);
 extern void print_heads(const Way *const *ways, int nways);
 extern void print_table(const Row *rows, int nrows, const Way *const *ways, const void *tallies, size_t size, int nways);
-extern void print_bar(const char *title, double value, double most, const char *unit);
+extern void print_bar(const char *title, double value, double most, const char *note);
 extern bool verdict(bool well, const char *otherwise, const char *format,...) __attribute__((format(printf, 3, 4)));
 
 /* splitmix64: small, seedable, and good enough to choose faults by */

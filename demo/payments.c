@@ -74,20 +74,20 @@ typedef struct Worker
 } Worker;
 
 static const Row rows[] = {
-	{"wanted", "payments wanted", offsetof(Tally, wanted)},
-	{"deliveries", "deliveries by the broker", offsetof(Tally, deliveries)},
-	{"requests", "requests to the service", offsetof(Tally, requests)},
-	{"unanswered", "requests without an answer in time", offsetof(Tally, unanswered)},
-	{"killed", "workers killed after the charge", offsetof(Tally, killed)},
-	{"known", "answered by key, not charged again", offsetof(Tally, known)},
-	{"expired", "reported as expired, for a human", offsetof(Tally, expired)},
-	{"found_charged", "  found in the statement: completed", offsetof(Tally, found_charged)},
-	{"found_open", "  not found: opened again", offsetof(Tally, found_open)},
-	{NULL, NULL, 0},
-	{"once", "charged once", offsetof(Tally, once)},
-	{"doubles", "charged twice or more", offsetof(Tally, doubles)},
-	{"missing", "not charged", offsetof(Tally, missing)},
-	{"wrong_records", "records that the ledger contradicts", offsetof(Tally, wrong_records)},
+	ROW("payments wanted", wanted),
+	ROW("deliveries by the broker", deliveries),
+	ROW("requests to the service", requests),
+	ROW("requests without an answer in time", unanswered),
+	ROW("workers killed after the charge", killed),
+	ROW("answered by key, not charged again", known),
+	ROW("reported as expired, for a human", expired),
+	ROW("  found in the statement: completed", found_charged),
+	ROW("  not found: opened again", found_open),
+	BLANK_ROW,
+	ROW("charged once", once),
+	ROW("charged twice or more", doubles),
+	ROW("not charged", missing),
+	ROW("records that the ledger contradicts", wrong_records),
 };
 
 /* Asks the service; one worker in so many dies at the moment at which it has charged. */
@@ -167,7 +167,10 @@ pay_by_attempt(Worker *worker, int payment, bool keyed)
 	if (strcmp(status, "granted") == 0)
 		finished = pay_under_fence(worker, payment, seq, PQgetvalue(result, 0, 1), keyed);
 	else if (strcmp(status, "expired") == 0)
-		finished = worker->part->reported[payment] = true;
+	{
+		atomic_store(&worker->part->reported[payment], true);
+		finished = true;
+	}
 	PQclear(result);
 	/* running, or the outcome unknown: the broker comes again */
 	if (finished)
@@ -209,7 +212,7 @@ watch(void *arg)
 {
 	Part	   *part = arg;
 
-	show_progress(false, "payments, %-7s %5ld requests, %4ld without an answer, %4d payments open ", part->way->way.name,
+	show_progress(false, "payments, %-7s %5ld requests, %4ld without an answer, %4d payments open", part->way->way.name,
 				  atomic_load(&part->service->requests), atomic_load(&part->service->unanswered),
 				  atomic_load(&part->queue->left));
 }
@@ -231,9 +234,8 @@ settle_by_hand(PGconn *conn, Part *part, Tally *tally)
 		char		answer[ANSWER_SIZE];
 		bool		charged = atomic_load(&part->service->ledger[payment].times) > 0;
 
-		if (!part->reported[payment])
+		if (!atomic_exchange(&part->reported[payment], false))
 			continue;
-		part->reported[payment] = false;
 		tally->expired++;
 		service_receipt(answer, payment);
 		/* its worker may have come back and recorded it after all */
@@ -277,6 +279,8 @@ account(PGconn *conn, const Part *part, const Crew *crew, Tally *tally)
 	tally->unanswered = atomic_load(&part->service->unanswered);
 	tally->known = atomic_load(&part->service->known);
 	tally->killed = crew->killed;
+	if (!part->way->way.with_idem)
+		tally->known = tally->expired = tally->found_charged = tally->found_open = NOT_APPLICABLE;
 	for (int payment = 0; payment < part->queue->length; payment++)
 	{
 		int			times = atomic_load(&part->service->ledger[payment].times);
@@ -306,9 +310,7 @@ run_way(PGconn *conn, const PaymentWay *way, int payments, int workers, int hit_
 	account(conn, part, &crew, tally);
 	end_children();				/* the service */
 	queue_free(part->queue);
-	if (crew.failed > 0)
-		fail("%d workers have failed", crew.failed);
-	show_progress(true, "payments, %-7s done: %ld requests, %ld without an answer                    ", way->way.name,
+	show_progress(true, "payments, %-7s done: %ld requests, %ld without an answer", way->way.name,
 				  tally->requests, tally->unanswered);
 }
 

@@ -186,10 +186,7 @@ bury(Crew *crew, Member *members, pid_t pid, int status)
 			start_worker(crew, members, i);
 		}
 		else if (status != 0 && !interrupted)
-		{
-			fprintf(stderr, "\n%s: worker %d has died, wait status %d\n", progname, i, status);
-			crew->failed++;
-		}
+			fail("worker %d has died, wait status %d", i, status);
 		return;
 	}
 	if (!interrupted)

@@ -394,14 +394,14 @@ serve(Proxy *proxy, Pair *pair, short client_events, short server_events)
 
 /* The life of a proxy process; it ends with its parent's children. */
 void
-proxy_run(int listener, const char *server_path, double fault_rate, uint64_t seed, Cuts *cuts)
+proxy_run(int listener, const char *server_path, double fault_rate, uint64_t chance, Cuts *cuts)
 {
 	static Proxy proxy;
 	static struct pollfd fds[1 + 2 * MAX_PAIRS];
 
 	proxy.server_path = server_path;
 	proxy.fault_rate = fault_rate;
-	proxy.random = seed;
+	proxy.random = chance;
 	proxy.cuts = cuts;
 
 	for (;;)

@@ -50,14 +50,14 @@ typedef struct Part
 } Part;
 
 static const Row rows[] = {
-	{"offered", "pieces offered", offsetof(Tally, offered)},
-	{"orders", "orders sold", offsetof(Tally, orders)},
-	{"sold", "pieces sold", offsetof(Tally, sold)},
-	{"oversold", "pieces sold that were not there", offsetof(Tally, oversold)},
-	{"unsold", "pieces left over", offsetof(Tally, unsold)},
-	{"refused", "buyers turned away", offsetof(Tally, refused)},
-	{"wrongly_refused", "  of them while enough was there", offsetof(Tally, wrongly_refused)},
-	{"rate", "orders sold a second", offsetof(Tally, rate)},
+	ROW("pieces offered", offered),
+	ROW("orders sold", orders),
+	ROW("pieces sold", sold),
+	ROW("pieces sold that were not there", oversold),
+	ROW("pieces left over", unsold),
+	ROW("buyers turned away", refused),
+	ROW("  of them while enough was there", wrongly_refused),
+	ROW("orders sold a second", rate),
 };
 
 static const Way sale_ways[] = {
@@ -121,7 +121,7 @@ watch(void *arg)
 {
 	Part	   *part = arg;
 
-	show_progress(false, "sale, %-5s %8ld pieces sold ", part->way, atomic_load(&part->sold));
+	show_progress(false, "sale, %-5s %8ld pieces sold", part->way, atomic_load(&part->sold));
 }
 
 /* Lets the clients buy; answers how long it took from the first purchase to the last. */
@@ -133,8 +133,6 @@ run_clients(Part *part)
 	double		last;
 
 	run_crew(&crew);
-	if (crew.failed > 0)
-		fail("%d clients have failed", crew.failed);
 	first = part->started[0];
 	last = part->ended[0];
 	for (int i = 1; i < part->clients; i++)
@@ -195,7 +193,7 @@ run_way(PGconn *conn, const Way *way, int clients, long pieces, Tally *tally)
 	tally->oversold = tally->sold > pieces ? tally->sold - pieces : 0;
 	tally->unsold = tally->sold < pieces ? pieces - tally->sold : 0;
 	tally->rate = (long) ((double) tally->orders / tally->seconds + 0.5);
-	show_progress(true, "sale, %-5s done in %.1f s: %ld pieces sold      ", way->name, tally->seconds, tally->sold);
+	show_progress(true, "sale, %-5s done in %.1f s: %ld pieces sold", way->name, tally->seconds, tally->sold);
 }
 
 static void
@@ -211,7 +209,7 @@ print_bars(const Tally *tallies)
 		char		title[KEY_SIZE];
 
 		snprintf(title, sizeof(title), "%s%s%s", sale_ways[i].title, i == IDEM ? "" : " ", sale_ways[i].title2);
-		print_bar(title, (double) tallies[i].rate, most, tallies[i].oversold > 0 ? "(oversold)" : "");
+		print_bar(title, (double) tallies[i].rate, most, tallies[i].oversold > 0 ? " (oversold)" : "");
 	}
 }
 

@@ -117,6 +117,8 @@ show_progress(bool done, const char *format,...)
 	va_start(args, format);
 	vfprintf(stderr, format, args);
 	va_end(args);
+	if (terminal)
+		fputs("\033[K", stderr);	/* what a longer line before left there */
 	if (!terminal || done)
 		fputc('\n', stderr);
 	fflush(stderr);
@@ -169,16 +171,16 @@ print_table(const Row *rows, int nrows, const Way *const *ways, const void *tall
 	}
 }
 
-/* A bar as long as the value is of the greatest one. */
+/* A bar, as long as the value is when compared with the greatest one, and a note behind it. */
 void
-print_bar(const char *title, double value, double most, const char *unit)
+print_bar(const char *title, double value, double most, const char *note)
 {
 	int			length = most > 0 ? (int) (value / most * BAR_WIDTH + 0.5) : 0;
 
 	printf("%-*s |", TITLE_WIDTH - 2, title);
 	for (int i = 0; i < length; i++)
 		putchar('#');
-	printf(" %.0f %s\n", value, unit);
+	printf(" %.0f%s\n", value, note);
 }
 
 /* One line of the verdict: ok, or what else it is called. Answers whether all was well. */

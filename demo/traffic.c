@@ -340,7 +340,7 @@ run_clients(Round *round, const char *host, const char *doing, double seconds)
 	round->since = now_seconds();
 	round->seconds = seconds;
 	run_crew(&crew);
-	atomic_fetch_add(&round->shared->counts.bugs, crew.failed + crew.killed);
+	atomic_fetch_add(&round->shared->counts.bugs, crew.killed);
 	tell_progress(round, true);
 }
 

@@ -151,7 +151,7 @@ extern void order_account(PGconn *conn, const char *run_name, const Shared *shar
 
 /* proxy.c */
 extern int	proxy_listen(const char *path);
-extern _Noreturn void proxy_run(int listener, const char *server_path, double fault_rate, uint64_t seed, Cuts *cuts);
+extern _Noreturn void proxy_run(int listener, const char *server_path, double fault_rate, uint64_t chance, Cuts *cuts);
 
 /* report.c */
 extern void report_table(const Run *runs, int nruns);
