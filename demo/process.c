@@ -219,7 +219,7 @@ look_after(Crew *crew, Member *members)
 	for (int i = 0; i < crew->workers; i++)
 	{
 		running += members[i].pid != 0;
-		if (members[i].stopped && members[i].pid != 0 && crew->wakes(i, crew->arg))
+		if (members[i].stopped && members[i].pid != 0 && crew->wakes != NULL && crew->wakes(i, crew->arg))
 		{
 			members[i].stopped = false;
 			kill(members[i].pid, SIGCONT);
