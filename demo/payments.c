@@ -21,15 +21,11 @@
 
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define PATIENCE		0.150	/* seconds a worker waits for the service */
 #define VISIBILITY		0.100	/* … until the broker hands a payment to the next worker */
 #define LEASE			"300 milliseconds"
-
-typedef struct Part Part;
 
 /* one way to make a payment, its name the source of its keys; acknowledges the message when nobody need come back */
 typedef struct PaymentWay
@@ -57,7 +53,7 @@ typedef struct Tally
 } Tally;
 
 /* one way under way; shared by its processes */
-struct Part
+typedef struct Part
 {
 	const PaymentWay *way;
 	Queue	   *queue;
@@ -65,7 +61,7 @@ struct Part
 	int			kill_one_in;
 	atomic_int	charged;		/* answers of the service that workers got */
 	atomic_bool reported[];		/* payments that wait for a human */
-};
+} Part;
 
 typedef struct Worker
 {

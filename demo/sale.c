@@ -14,7 +14,6 @@
 #include "demo.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define BUCKETS				16
