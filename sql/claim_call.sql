@@ -352,6 +352,27 @@ SET search_path = pg_catalog;
 SELECT public.idem_call('claim_call', 'strict', 'regress_claim_call.is_strict', ' null '), public.idem_call('claim_call', 'strict', 'regress_claim_call.is_strict', 'null');
 RESET search_path;
 
+--
+-- An administrator's function moves the row of the call that runs it, in its file or into another one, puts another row in its
+-- place, switches the route, or removes it
+--
+CREATE FUNCTION admin(r json) RETURNS json LANGUAGE plpgsql AS $$
+BEGIN
+	EXECUTE r ->> 0;
+	RETURN to_json(r ->> 1);
+END $$;
+SELECT idem_claim('claim_call', 'a row before it');
+SELECT idem_call('claim_call', 'moved', 'admin', $$["UPDATE idem.claim SET request = request WHERE source = 'claim_call'", "moved"]$$);
+SELECT idem_call('claim_call', 'rewritten', 'admin', '["CLUSTER idem.claim USING claim_pkey", "rewritten"]');
+SELECT idem_call('claim_call', 'in another place', 'admin',
+	$$["CREATE TEMP TABLE t AS SELECT * FROM idem.claim; TRUNCATE idem.claim; INSERT INTO idem.claim SELECT * FROM t ORDER BY seq DESC; DROP TABLE t", "in another place"]$$);
+SELECT idem_call('claim_call', 'other route', 'admin',
+	$$["SELECT set_config('idem.force_sql', (NOT current_setting('idem.force_sql')::bool)::text, false)", "other route"]$$);
+RESET idem.force_sql;
+ALTER TABLE idem.claim SET WITHOUT CLUSTER;
+SELECT idem_call('claim_call', 'removed', 'admin', $$["DELETE FROM idem.claim WHERE seq = 'removed'", "removed"]$$);
+SELECT seq, status, response FROM idem.claim WHERE source = 'claim_call' AND response::text = to_json(seq)::text ORDER BY seq;
+
 DELETE FROM idem.claim WHERE source = 'claim_call';
 SET client_min_messages = warning;
 DROP SCHEMA regress_claim_call CASCADE;

@@ -181,6 +181,7 @@ typedef struct IdemStore
 	bool		busy;			/* another transaction was in the way */
 	bool		row_locked;		/* through SQL: the row found is locked */
 	ItemPointerData locked;		/* directly: this row version is locked */
+	ItemPointerData inserted;	/* directly: the row inserted last */
 	int			refused;		/* through SQL: writes that came to nothing */
 	int			nreserved;
 	LOCKTAG		reserved[IDEM_RESERVE_MAX];

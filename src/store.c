@@ -178,6 +178,7 @@ idem_store_next_key(IdemStore *store)
 	store->busy = false;
 	store->row_locked = false;
 	ItemPointerSetInvalid(&store->locked);
+	ItemPointerSetInvalid(&store->inserted);
 	store->refused = 0;
 }
 
@@ -368,7 +369,9 @@ idem_store_insert(IdemStore *store, const Datum *values, const bool *nulls)
 	unique = add_index_entries(store, values, nulls, &tuple->t_self,
 							   UNIQUE_CHECK_PARTIAL);
 	CommandCounterIncrement();
-	if (!unique)
+	if (unique)
+		store->inserted = tuple->t_self;
+	else
 	{
 		simple_heap_delete(store->heap, &tuple->t_self);
 		CommandCounterIncrement();
