@@ -3,8 +3,8 @@
  *		What the programs of the demo share.
  *
  * Each part of the demo is a program: a parent, and worker processes forked from it that share memory with it. The
- * parent starts them, shows progress, and keeps the account, which it takes from the database and from the ledgers of
- * the services outside, never from what the workers believe they have done.
+ * parent starts them, shows progress, and gives the verdict, for which it asks the database and the ledgers of the
+ * services outside, never the workers what they believe they have done.
  */
 #ifndef DEMO_H
 #define DEMO_H
