@@ -13,15 +13,23 @@
 
 #define MAX_VALUES	8
 
-/* A connection to the host, or where conninfo says if host is NULL. NULL if there is none to be had. */
-PGconn *
-connect_to(const char *application, const char *host, const char *port)
+/* Tries to connect to the host, or where conninfo says if host is NULL. */
+static PGconn *
+try_to_connect(const char *application, const char *host, const char *port)
 {
 	/* the later ones override what conninfo says */
 	const char *keywords[] = {"dbname", "application_name", "connect_timeout",
 		host ? "host" : NULL, "hostaddr", "port", NULL};
 	const char *values[] = {conninfo, application, "10", host, "", port, NULL};
-	PGconn	   *conn = PQconnectdbParams(keywords, values, 1);
+
+	return PQconnectdbParams(keywords, values, 1);
+}
+
+/* A connection to the host; NULL if there is none to be had. */
+PGconn *
+connect_to(const char *application, const char *host, const char *port)
+{
+	PGconn	   *conn = try_to_connect(application, host, port);
 
 	if (PQstatus(conn) == CONNECTION_OK)
 		return conn;
@@ -33,10 +41,10 @@ connect_to(const char *application, const char *host, const char *port)
 PGconn *
 connect_or_fail(const char *application)
 {
-	PGconn	   *conn = connect_to(application, NULL, NULL);
+	PGconn	   *conn = try_to_connect(application, NULL, NULL);
 
-	if (conn == NULL)
-		fail("could not connect to the database \"%s\"", conninfo);
+	if (PQstatus(conn) != CONNECTION_OK)
+		fail("%s", PQerrorMessage(conn));
 	return conn;
 }
 
