@@ -90,6 +90,19 @@ idem_build() {
 	}
 }
 
+# idem_build_load: build the clients of the fault tests, without a warning, for idem_tap.
+idem_build_load() {
+	make -s -C "$IDEM_SRC/t/load" PROGRAM="$IDEM_T/load" PG_CONFIG="$PG_CONFIG" PROFILE=-Werror
+}
+
+# idem_tap CMD…: run CMD as the servers' user, with all that a TAP script looks for in its environment.
+idem_tap() {
+	as_server_user mkdir -p "$IDEM_T/tmp"
+	as_server_user env PATH="$IDEM_BIN:$PATH" PG_CONFIG="$IDEM_BIN/pg_config" PG_REGRESS="$IDEM_PGXS/test/regress/pg_regress" \
+		TMPDIR="$IDEM_T/tmp" IDEM_LOAD="$IDEM_T/load" TESTDIR="$IDEM_SRC" TESTDATADIR="$IDEM_SRC/tmp_check" \
+		TESTLOGDIR="$IDEM_SRC/tmp_check/log" "$@"
+}
+
 # idem_copy_server: copy the server that PG_CONFIG names below IDEM_T; it finds its files relative to its programs.
 idem_copy_server() {
 	local bindir sharedir pkglibdir program
