@@ -123,7 +123,8 @@ for my $database (qw(postgres latin bytes))
 	{
 		my ($sql, @given) = @$_;
 		my ($state) = ask($socket, $sql, @given);
-		like($state, qr/^(?:22P03|08P01|54000)$/, "damaged binary value: $sql: $state");
+		# (jsonb's own reading has an elog for its version)
+		like($state, $sql =~ /claim\(/ ? qr/^XX000$/ : qr/^(?:22P03|08P01|54000)$/, "damaged binary value: $sql: $state");
 	}
 	is((ask($socket, 'SELECT 1'))[1], '1', 'the session goes on');
 }
