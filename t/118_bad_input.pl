@@ -42,8 +42,9 @@ my %nullable = map { $_ => 1 } qw(idem_claim.request idem_begin.request idem_com
   idem_token_issue.max_issues idem_insert.key idem_verdict.from_state idem_stock_reserve.ttl idem_stock_add.buckets);
 my %may_be_empty = map { $_ => 1 } qw(idem_token_issue.subject idem_token_consume.subject idem_token_rotate.subject
   idem_token_status.subject idem_token_consume.token idem_token_rotate.token idem_token_status.token idem_claim_batch.seqs);
-# Texts without a limit: a token of any length is no token.
-my %unlimited = map { $_ => 1 } qw(idem_token_consume.token idem_token_rotate.token idem_token_status.token);
+# Limits in bytes. Texts without one: a token of any length is no token, a definition has 16 MB.
+my %limit = ((map { $_ => 255 } qw(source name purpose subject item machine from_state to_state)), seq => 1024);
+my %unlimited = map { $_ => 1 } qw(idem_token_consume.token idem_token_rotate.token idem_token_status.token idem_machine.definition);
 
 # Odd values of each type, all of them well-formed.
 my $long = q{repeat('x', 1048576)};
@@ -207,7 +208,12 @@ for my $f (@functions)
 
 		$try->('NULL', $nullable{$which} ? 'ok' : '22004') unless $type =~ /^(?:"any"|anyelement)$/;
 		$try->($type =~ /\[\]/ ? q{'{}'} : q{''}, $may_be_empty{$which} ? 'ok' : '22023') if $type =~ /^(?:text|name|text\[\]|numeric\[\])$/;
-		$try->($long, $unlimited{$which} ? 'ok' : '22023') if $type eq 'text' && $arg ne 'definition';
+		if ($type eq 'text')
+		{
+			ok($limit{$arg} || $unlimited{$which}, "$which: the limit is known");
+			$try->("repeat('x', " . ($limit{$arg} + 1) . ')', '22023') if $limit{$arg};
+			$try->($long, $arg eq 'definition' ? undef : $unlimited{$which} ? 'ok' : '22023');
+		}
 		$try->($_) for @{ $odd{$type} // [] };
 		ok(exists $odd{$type}, "$which: there are odd values of type $type");
 	}
@@ -221,7 +227,7 @@ for my $which (qw(idem_claim.seq idem_token_consume.token idem_machine.definitio
 	my @given = arguments($f);
 	my ($i) = grep { $f->{args}[$_] eq $arg } 0 .. $#given;
 	$given[$i] = q{repeat('x', 100000000)};
-	push @cases, [ $f, "$arg of 100 MB", call($f, @given), $unlimited{$which} ? 'ok' : '22023' ];
+	push @cases, [ $f, "$arg of 100 MB", call($f, @given), $arg eq 'token' ? 'ok' : '22023' ];
 }
 
 # a key of every type, asked for by values of every type
