@@ -833,6 +833,7 @@ claim_free_run(IdemStore *store, Datum source, BatchKey *keys, int n)
 	if (nabsent > 0)
 		ninserted = idem_store_insert_many(store, values, nulls, nabsent);
 	idem_store_release(store);
+	Assert(ninserted <= nabsent);
 
 	for (int i = 0; i < ninserted; i++)
 		keys[absent[i]].claimed = true;

@@ -57,6 +57,8 @@ extern text *idem_arg_text(FunctionCallInfo fcinfo, int argno,
 extern void idem_arg_not_null(FunctionCallInfo fcinfo, int argno,
 							  const char *name);
 extern void idem_check_text(Datum value, const char *name, int maxlen);
+extern const char *idem_arg_column(FunctionCallInfo fcinfo, int argno,
+								   const char *name);
 extern bool idem_arg_bool(FunctionCallInfo fcinfo, int argno, const char *name);
 extern Interval *idem_arg_interval(FunctionCallInfo fcinfo, int argno,
 								   const char *name);

@@ -819,14 +819,28 @@ append_key(StringInfo text, const IdemRowSpec *spec)
 		const char *name = quote_identifier(get_attname(spec->heap,
 														key->attnum, false));
 		char		param[16];
+		Oid			left;
+		Oid			right;
 
 		appendStringInfoString(text, i > 0 ? " AND " : " WHERE ");
 		if (OidIsValid(key->collation))
 			name = psprintf("(%s COLLATE %s)", name,
 							collation_name(key->collation));
 		snprintf(param, sizeof(param), "$%d", i + 1);
-		generate_operator_clause(text, name, key->type, key->equals,
-								 param, key->basetype);
+
+		/*
+		 * An operator on anyarray or the like has no type to cast to.  Without
+		 * a cast it would see a domain, and an array whose elements have a
+		 * modifier the parser makes an anyarray, which equals nothing.
+		 */
+		op_input_types(key->equals, &left, &right);
+		if (IsPolymorphicType(left))
+			generate_operator_clause(text, psprintf("%s::%s", name,
+													type_name(key->basetype)),
+									 left, key->equals, param, right);
+		else
+			generate_operator_clause(text, name, key->type, key->equals,
+									 param, key->basetype);
 	}
 }
 

@@ -170,6 +170,7 @@ idem_advance(PG_FUNCTION_ARGS)
 {
 	static const StateText none = {NULL, 0};
 	StateColumn column = {0};
+	const char *name;
 	IdemTarget	target;
 	Relation	rel;
 	Datum		to_state;
@@ -181,7 +182,7 @@ idem_advance(PG_FUNCTION_ARGS)
 	column.machine = text_to_cstring(idem_arg_text(fcinfo, 0, "machine",
 												   IDEM_MACHINE_MAX));
 	idem_arg_not_null(fcinfo, 1, "target");
-	idem_arg_not_null(fcinfo, 2, "col");
+	name = idem_arg_column(fcinfo, 2, "col");
 	to_state = PointerGetDatum(idem_arg_text(fcinfo, 3, "to_state",
 											 IDEM_STATE_MAX));
 	to = text_state(to_state);
@@ -190,10 +191,9 @@ idem_advance(PG_FUNCTION_ARGS)
 	/* a state that is not there is refused before anything is locked */
 	(void) judge(&column, none, to);
 
-	idem_target_open(&target, PG_GETARG_OID(1), NameStr(*PG_GETARG_NAME(2)),
-					 RowExclusiveLock);
+	idem_target_open(&target, PG_GETARG_OID(1), name, RowExclusiveLock);
 	rel = table_open(target.spec->heap, NoLock);
-	resolve_column(&column, rel, NameStr(*PG_GETARG_NAME(2)));
+	resolve_column(&column, rel, name);
 	idem_target_key(&target, fcinfo, 4);
 
 	if (is_stale(&column, &target, to))
