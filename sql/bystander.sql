@@ -93,7 +93,9 @@ DROP EXTENSION idem;
 SELECT app.fingerprint() = :'before' AS as_it_was;
 SELECT app.use();
 SELECT count(*) FROM pg_namespace WHERE nspname = 'idem';
+\set VERBOSITY terse
 SELECT idem_claim('bystander', '1');
+\set VERBOSITY default
 \echo :LAST_ERROR_SQLSTATE
 -- the same in one transaction that fails
 BEGIN;

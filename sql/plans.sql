@@ -127,7 +127,9 @@ SET client_min_messages = warning;
 CREATE EXTENSION idem;
 SELECT set_config('idem.force_sql', r, false) AS sql, idem_claim('plans', '1 ' || r), idem_claim('plans', '1 ' || r), idem_respond('plans', '1 ' || r, '1'), idem_cancel('plans', '2 ' || r), idem_forget('plans', '2 ' || r) FROM unnest('{off, on}'::text[]) r;
 DROP EXTENSION idem;
+\set VERBOSITY terse
 SELECT idem_claim('plans', '1');
+\set VERBOSITY default
 \echo :LAST_ERROR_SQLSTATE
 CREATE EXTENSION idem;
 SELECT set_config('idem.force_sql', r, false) AS sql, idem_claim('plans', '1 ' || r), idem_claim('plans', '1 ' || r), idem_respond('plans', '1 ' || r, '2'), idem_response('plans', '1 ' || r), idem_cancel('plans', '2 ' || r), idem_forget('plans', '2 ' || r) FROM unnest('{on, off}'::text[]) r;
