@@ -3,6 +3,7 @@
 use strict;
 use warnings;
 
+use File::Basename;
 use FindBin;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -13,8 +14,11 @@ my ($major) = `$pg_config --version` =~ /^PostgreSQL (\d+)/;
 
 plan skip_all => 'extension_control_path came with PostgreSQL 18' if $major < 18;
 
+# the makefiles are where pg_regress is: a copied server (script/test) has none
 my $dir = PostgreSQL::Test::Utils::tempdir();
-command_ok([ 'make', '-s', '-C', "$FindBin::RealBin/..", 'install', 'with_llvm=no', "PG_CONFIG=$pg_config", "datadir=$dir/share", "pkglibdir=$dir/lib" ],
+my $pgxs = dirname(dirname(dirname($ENV{PG_REGRESS}))) . '/makefiles/pgxs.mk';
+command_ok(
+	[ 'make', '-s', '-C', "$FindBin::RealBin/..", 'install', 'with_llvm=no', "PG_CONFIG=$pg_config", "PGXS=$pgxs", "datadir=$dir/share", "pkglibdir=$dir/lib" ],
 	'make install datadir=… pkglibdir=…');
 ok(-f "$dir/$_", "$_ is there") foreach 'lib/idem.so', 'share/extension/idem.control', 'share/extension/idem--1.0.sql';
 
