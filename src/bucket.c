@@ -152,6 +152,7 @@ idem_bucket_read(IdemStore *store, Datum item, IdemBucket **buckets)
 		return sql_read(store, item, buckets);
 	return read_from(store, item, 0, (Datum) 0, buckets);
 }
+
 /*
  * Is there less of some item than a line wants of it?  A pure read, and the
  * one by which idem_bucket_plan begins.
@@ -725,7 +726,10 @@ static void
 write_bucket(IdemStore *store, Datum item, const IdemBucket *bucket,
 			 Datum quantity)
 {
-	IdemRow		row = {.presence = IDEM_PRESENT,.tid = bucket->tid};
+	IdemRow		row = {
+		.presence = IDEM_PRESENT,
+		.tid = bucket->tid
+	};
 
 	row.values[STOCK_ITEM] = item;
 	row.values[STOCK_BUCKET] = Int32GetDatum(bucket->number);
