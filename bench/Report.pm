@@ -1,0 +1,303 @@
+# What script/bench says: verdicts, the printed table, the table in Markdown, the chart, and the documents that show them.
+package Report;
+
+use strict;
+use warnings;
+use utf8;
+
+use Encode ();
+use List::Util qw(max min);
+
+# slurp(FILE), spew(FILE, BYTES)
+sub slurp
+{
+	my ($file) = @_;
+
+	open my $in, '<', $file or die "$file: $!\n";
+	local $/;
+	return readline $in;
+}
+
+sub spew
+{
+	my ($file, $bytes) = @_;
+
+	open my $out, '>', $file or die "$file: $!\n";
+	print $out $bytes;
+	close $out or die "$file: $!\n";
+	return;
+}
+
+# quantile(SHARE, NUMBER...)
+sub quantile
+{
+	my ($share, @numbers) = @_;
+	@numbers = sort { $a <=> $b } @numbers;
+	my $place = $share * $#numbers;
+	my $below = int $place;
+
+	return $numbers[$below] if $below == $#numbers;
+	return $numbers[$below] + ($place - $below) * ($numbers[ $below + 1 ] - $numbers[$below]);
+}
+
+# judge(ROW): the ratio of its pairs, with the interval in which 95 of 100 resamples have it, and what that means.
+sub judge
+{
+	my ($row) = @_;
+	my @ratios = map { $row->{absolute} ? $_->[0] : $_->[0] / $_->[1] } @{ $row->{pairs} };
+	my @medians;
+
+	foreach (1 .. 2000)
+	{
+		push @medians, quantile(0.5, map { $ratios[ rand @ratios ] } @ratios);
+	}
+	$row->{a} = quantile(0.5, map { $_->[0] } @{ $row->{pairs} });
+	$row->{b} = quantile(0.5, map { $_->[1] } @{ $row->{pairs} });
+	$row->{ratio} = quantile(0.5, @ratios);
+	($row->{low}, $row->{high}) = map { quantile($_, @medians) } 0.025, 0.975;
+
+	my $sign = $row->{lower} ? -1 : 1;
+	my $reached = sub { defined $row->{ $_[0] } && $sign * $row->{ratio} >= $sign * $row->{ $_[0] } };
+	$row->{verdict} =
+	    $reached->('goal') ? 'goal met'
+	  : $reached->('floor') ? 'floor met'
+	  : defined $row->{floor} ? 'below floor'
+	  : defined $row->{goal} ? 'goal missed'
+	  : $row->{low} > 1 ? ($row->{lower} ? 'more' : 'faster')
+	  : $row->{high} < 1 ? ($row->{lower} ? 'less' : 'slower')
+	  : 'no difference';
+	return;
+}
+
+# --- the printed table ---
+
+sub heading
+{
+	my ($run) = @_;
+
+	return join('', map { "$_\n" } facts($run)) . "\n";
+}
+
+sub title
+{
+	my ($measure) = @_;
+
+	return "\n$measure->{id}  $measure->{what}\n    against $measure->{against}\n";
+}
+
+sub line
+{
+	my ($row) = @_;
+
+	return sprintf "    %-58s  %s\n", $row->{conditions}, "not measured: $row->{skipped}" if $row->{skipped};
+	return sprintf "    %-58s  %10s : %-10s  %-24s %-22s %s\n", $row->{conditions}, value($row, $row->{a}), value($row, $row->{b}),
+	  ratio($row), join(', ', map { defined $row->{$_} ? "$_ " . limit($row, $_) : () } qw(floor goal)), $row->{verdict};
+}
+
+sub ending
+{
+	my ($run) = @_;
+	my %count;
+
+	$count{ $_->{verdict} // 'not measured' }++ foreach @{ $run->{rows} };
+	return sprintf "\n%d rows in %d s, load %s before and %s after: %s\n", scalar @{ $run->{rows} }, $run->{seconds},
+	  map({ $_ // '?' } @$run{ 'load_before', 'load_after' }), join(', ', map { "$count{$_} $_" } sort keys %count);
+}
+
+# what was measured on, in lines
+sub facts
+{
+	my ($run) = @_;
+
+	return (
+		"$run->{date}, $run->{processor}, $run->{cores} cores, $run->{memory_gb} GB, $run->{system}",
+		"PostgreSQL $run->{server}, idem $run->{idem}, $run->{compiler}, " . ($run->{redis} || 'no Redis') . ', ' . ($run->{etcd} || 'no etcd'),
+		sprintf('a flush of 8 kB to this disk (%s) takes %.0f µs; load %s at the start; ', $run->{filesystem}, $run->{fsync_us}, $run->{load_before} // '?')
+		  . join(', ', map { "$_ $run->{settings}{$_}" } sort keys %{ $run->{settings} }));
+}
+
+sub number
+{
+	my ($number) = @_;
+	my $text = sprintf '%.0f', $number;
+
+	1 while $text =~ s/^(\d+)(\d{3})/$1,$2/;
+	return $text;
+}
+
+sub value
+{
+	my ($row, $value) = @_;
+	my $unit = $row->{unit};
+
+	return number($value) . '/s' if $unit eq '/s';
+	return sprintf '%.1f B', $value if $unit eq 'bytes';
+	return sprintf '%.2f MB', $value / 1e6 if $unit eq 'MB';
+	return sprintf '%.2f ms', $value * 1e3 if $unit eq 'ms';
+	return sprintf '%.2f µs', $value * 1e6;
+}
+
+# three digits that say something
+sub short
+{
+	my ($number) = @_;
+
+	return sprintf $number >= 100 ? '%.0f' : $number >= 10 ? '%.1f' : $number < 0.1 ? '%.3f' : '%.2f', $number;
+}
+
+sub ratio
+{
+	my ($row) = @_;
+	my @numbers = map { $row->{absolute} ? $row->{$_} / 1e6 : $row->{$_} } qw(ratio low high);
+
+	return sprintf '%s [%s, %s]%s', map({ short($_) } @numbers), $row->{absolute} ? ' MB' : '';
+}
+
+sub limit
+{
+	my ($row, $which) = @_;
+
+	return '' unless defined $row->{$which};
+	return $row->{absolute} ? $row->{$which} / 1e6 . ' MB' : $row->{$which};
+}
+
+# --- Markdown ---
+
+# the facts and two tables: what has a floor or a goal, and the others
+sub markdown
+{
+	my ($run) = @_;
+
+	return core_table($run) . "\n" . peer_table($run);
+}
+
+sub core_table
+{
+	my ($run) = @_;
+
+	return table($run, 'core', 1, '| | idem | against | conditions | idem : other | ratio [95 %] | floor | goal | verdict |');
+}
+
+sub peer_table
+{
+	my ($run) = @_;
+
+	return table($run, 'core', 0, '| | idem | against | conditions | idem : other | ratio [95 %] | verdict |');
+}
+
+sub table
+{
+	my ($run, $field, $want, $head) = @_;
+	my $text = join('', map { "$_  \n" } map { s/([*_])/\\$1/gr } facts($run)) . "\n$head\n" . '|---' x ($head =~ tr/|// - 1) . "|\n";
+	my $before = '';
+
+	foreach my $row (grep { ($_->{$field} // 0) == $want } @{ $run->{rows} })
+	{
+		my @cells = ($row->{id}, $row->{what}, $row->{against});
+
+		# what is as above is not said again
+		@cells = ('', '', '') if $before eq "@cells";
+		$before = "@cells" if "@cells" =~ /\S/;
+		push @cells, $row->{conditions};
+		push @cells, $row->{skipped} ? ('', '') : (value($row, $row->{a}) . ' : ' . value($row, $row->{b}), ratio($row));
+		push @cells, map { limit($row, $_) } qw(floor goal) if $want;
+		push @cells, $row->{skipped} ? "not measured: $row->{skipped}" : "**$row->{verdict}**";
+		$text .= '| ' . join(' | ', @cells) . " |\n";
+	}
+	return $text . ($want ? "\nRatios of P7, P10, P11 and p99: lower is better. `idem : other` are medians, the ratio is the median of the pairs' ratios.\n" : '');
+}
+
+# --- the chart ---
+
+# Bars from 1 to the ratio, on a logarithmic scale; what is lower the better is turned over, so that right is good for idem.
+sub chart
+{
+	my ($run) = @_;
+	my @rows = grep { !$_->{skipped} && !$_->{absolute} } @{ $run->{rows} };
+	my ($left, $width, $step, $top) = (560, 420, 20, 70);
+	my @bars = map {
+		my $row = $_;
+		my %bar = map { $_ => $row->{lower} ? 1 / $row->{$_} : $row->{$_} } grep { $row->{$_} } qw(ratio low high floor goal);
+		@bar{ 'low', 'high' } = @bar{ 'high', 'low' } if $row->{lower};
+		\%bar
+	} @rows;
+	my ($least, $most) = (min(0.5, map { $_->{low} } @bars), max(2, map { max(grep { defined } @$_{qw(high floor goal)}) } @bars));
+	my $x = sub { $left + $width * log($_[0] / $least) / log($most / $least) };
+	my $height = $top + $step * @rows + 30;
+	my @svg;
+
+	push @svg, sprintf '<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %d %d" font-family="sans-serif" font-size="11">',
+	  $left + $width + 70, $height, $left + $width + 70, $height;
+	push @svg, '<rect width="100%" height="100%" fill="white"/>';
+	push @svg, text(10, 20, 'idem beside other ways: how many times as fast, with 95 % intervals', 'font-size="15" font-weight="bold"');
+	push @svg, text(10, 38, "$run->{date}, PostgreSQL $run->{server}, $run->{processor}, $run->{cores} cores", 'fill="#555"');
+	push @svg, text(10, 54, 'Right of the line idem is better. Thin mark: floor, thick mark: goal. (turned over): where lower is better.', 'fill="#555"');
+
+	# a scale of 1, 2, 5
+	foreach my $tick (map { my $ten = 10**$_; ($ten, 2 * $ten, 5 * $ten) } -4 .. 5)
+	{
+		next if $tick < $least || $tick > $most;
+		my $at = $x->($tick);
+
+		push @svg, sprintf '<line x1="%.1f" y1="%d" x2="%.1f" y2="%d" stroke="%s"/>', $at, $top - 4, $at, $height - 24, $tick == 1 ? '#000' : '#ddd';
+		push @svg, text($at, $height - 10, 0 + $tick, 'text-anchor="middle"');
+	}
+	foreach my $i (0 .. $#rows)
+	{
+		my ($row, $bar) = ($rows[$i], $bars[$i]);
+		my $y = $top + $step * $i;
+		my ($from, $to) = sort { $a <=> $b } $x->(1), $x->($bar->{ratio});
+		my $good = $row->{verdict} =~ /^(goal met|faster|less)$/ ? '#4a8f5a' : $row->{verdict} =~ /^(floor met|no difference)$/ ? '#c9a227' : '#b5524a';
+		my $label = "$row->{id}  $row->{what}, $row->{conditions}" . ($row->{lower} ? ' (turned over)' : '');
+
+		$label =~ s/, synchronous_commit on|, loop in the server//g;
+		$label = substr($label, 0, 92) . '…' if length $label > 93;
+		push @svg, '<g>', '<title>' . escaped("$row->{what}, against $row->{against}: " . ratio($row) . ", $row->{verdict}") . '</title>';
+		push @svg, text($left - 8, $y + 13, $label, 'text-anchor="end"');
+		push @svg, sprintf '<rect x="%.1f" y="%d" width="%.1f" height="%d" fill="%s"/>', $from, $y + 3, max(1, $to - $from), $step - 7, $good;
+		push @svg, sprintf '<line x1="%.1f" y1="%.1f" x2="%.1f" y2="%.1f" stroke="#000"/>', $x->($bar->{low}), $y + 9.5, $x->($bar->{high}), $y + 9.5;
+		push @svg, map { sprintf '<line x1="%.1f" y1="%d" x2="%.1f" y2="%d" stroke="#000"/>', $x->($_), $y + 6, $x->($_), $y + 13 } @$bar{ 'low', 'high' };
+		push @svg, map { sprintf '<line x1="%.1f" y1="%d" x2="%.1f" y2="%d" stroke="#225" stroke-width="%d"/>', $x->($bar->{$_}), $y + 1, $x->($bar->{$_}), $y + 18, $_ eq 'goal' ? 3 : 1 }
+		  grep { $bar->{$_} } qw(floor goal);
+		push @svg, text($left + $width + 12, $y + 13, short($row->{ratio}));
+		push @svg, '</g>';
+	}
+	return join("\n", @svg, '</svg>') . "\n";
+}
+
+sub text
+{
+	my ($x, $y, $text, $attributes) = @_;
+
+	return sprintf '<text x="%.1f" y="%.1f"%s>%s</text>', $x, $y, $attributes ? " $attributes" : '', escaped($text);
+}
+
+sub escaped
+{
+	my ($text) = @_;
+
+	$text =~ s/&/&amp;/g;
+	$text =~ s/</&lt;/g;
+	$text =~ s/>/&gt;/g;
+	return $text;
+}
+
+# --- the documents ---
+
+# update(DIRECTORY, RUN): the tables between the marks in README.md and doc/performance.md below the directory.
+sub update
+{
+	my ($directory, $run) = @_;
+	my %tables = (core => core_table($run), peers => peer_table($run));
+
+	foreach my $file ('README.md', 'doc/performance.md')
+	{
+		my $text = Encode::decode('UTF-8', slurp("$directory/$file"));
+
+		$text =~ s/(<!-- bench: (core|peers) -->\n).*?(?=<!-- bench: end -->)/"$1\n$tables{$2}\n"/gse;
+		spew("$directory/$file", Encode::encode('UTF-8', $text));
+	}
+	return;
+}
+
+1;
