@@ -250,7 +250,7 @@ sub chart
 		my $good = $row->{verdict} =~ /^(goal met|faster|less)$/ ? '#4a8f5a' : $row->{verdict} =~ /^(floor met|no difference)$/ ? '#c9a227' : '#b5524a';
 		my $label = "$row->{id}  $row->{what}, $row->{conditions}" . ($row->{lower} ? ' (turned over)' : '');
 
-		$label =~ s/, synchronous_commit on|, loop in the server//g;
+		$label =~ s/, synchronous_commit on|, loop in the server, \w+ time//g;
 		$label = substr($label, 0, 92) . '…' if length $label > 93;
 		push @svg, '<g>', '<title>' . escaped("$row->{what}, against $row->{against}: " . ratio($row) . ", $row->{verdict}") . '</title>';
 		push @svg, text($left - 8, $y + 13, $label, 'text-anchor="end"');

@@ -172,6 +172,13 @@ $$;
 CREATE FUNCTION random_keys(first bigint, n bigint) RETURNS text[] LANGUAGE sql AS $$
 	SELECT array_agg(gen_random_uuid()::text) FROM generate_series(first, first + n - 1)
 $$;
+-- seconds, of the processor if clock.c could be compiled
+SELECT :'clock' = 'processor' AS by_processor \gset
+\if :by_processor
+	CREATE FUNCTION seconds() RETURNS float8 LANGUAGE C AS :'library', 'bench_seconds';
+\else
+	CREATE FUNCTION seconds() RETURNS float8 LANGUAGE sql AS 'SELECT extract(epoch FROM clock_timestamp())';
+\endif
 -- seconds in the triggers of a statement, as EXPLAIN ANALYZE counts them
 CREATE FUNCTION seconds_in_trigger(statement text) RETURNS float8 LANGUAGE plpgsql AS $$
 DECLARE

@@ -45,6 +45,7 @@ binmode $_, ':utf8' foreach $from_load, $to_load;
 my $run = JSON::PP->new->utf8->decode(Report::slurp($facts));
 $run->{date} = POSIX::strftime('%Y-%m-%d %H:%M UTC', gmtime);
 $run->{quickness} = $quickness;
+my $clock = "$run->{clock} time";
 $run->{load_before} = load_average();
 ($run->{fsync_us}) = command('fsync', "$directory/fsync", $quickness eq 'tiny' ? 3 : 300);
 $run->{server} = sql('SHOW server_version');
@@ -301,19 +302,19 @@ CREATE FUNCTION bench.$name(first bigint, n bigint) RETURNS float8 LANGUAGE plpg
 DECLARE
 	ks text[];
 	done bigint;
-	began timestamptz;
-	spent interval := '0';
+	began float8;
+	spent float8 := 0;
 BEGIN
 	FOR i IN 0 .. n / 1000 - 1 LOOP
 		ks := bench.$keys(first + i * 1000, 1000);
-		began := clock_timestamp();
+		began := bench.seconds();
 		$body;
-		spent := spent + (clock_timestamp() - began);
+		spent := spent + (bench.seconds() - began);
 		IF done <> 1000 THEN
 			RAISE EXCEPTION '% of a batch were not done', 1000 - done;
 		END IF;
 	END LOOP;
-	RETURN n / extract(epoch FROM spent);
+	RETURN n / spent;
 END \$f\$
 SQL
 	}
@@ -321,7 +322,7 @@ SQL
 	{
 		my ($declare, $begin, $each, $end) = $kind eq 'wal'
 		  ? ('lsn pg_lsn', 'lsn := pg_current_wal_insert_lsn()', 'COMMIT', 'result := (pg_current_wal_insert_lsn() - lsn) / n')
-		  : ('began timestamptz', 'began := clock_timestamp()', 'NULL', 'result := n / extract(epoch FROM clock_timestamp() - began)');
+		  : ('began float8', 'began := bench.seconds()', 'NULL', 'result := n / (bench.seconds() - began)');
 
 		sql(<<"SQL", $conninfo);
 CREATE PROCEDURE bench.$name(first bigint, n bigint, INOUT result float8 DEFAULT NULL) LANGUAGE plpgsql AS \$f\$
@@ -430,10 +431,10 @@ sub conditions
 
 	push @words, $clients == 1 ? '1 client' : "$clients clients" if $clients;
 	push @words, 'synchronous_commit ' . ($measure->{async} ? 'off' : 'on') if $kind eq 'wire' || $kind eq 'p99';
-	push @words, 'loop in the server' if $kind eq 'loop' || $kind eq 'batch';
+	push @words, "loop in the server, $clock" if $kind eq 'loop' || $kind eq 'batch';
 	push @words, 'a transaction each' if $kind eq 'wal';
 	push @words, 'time in the trigger, ' . Report::number(calls($measure, 100)) . ' rows' if $kind eq 'trigger';
-	push @words, Report::number($effort->{keys}) . ' keys, loop in the server' if $kind eq 'large';
+	push @words, Report::number($effort->{keys}) . " keys, loop in the server, $clock" if $kind eq 'large';
 	push @words, Report::number(calls($measure, 1000)) . ' calls, grown by' if $kind eq 'memory';
 	push @words, Report::number(max(10, $measure->{n} * $effort->{holds})) . ' overdue holds' if $kind eq 'p99';
 	push @words, $measure->{with} if $measure->{with};
