@@ -6,6 +6,7 @@ use warnings;
 use utf8;
 
 use Encode ();
+use JSON::PP;
 use List::Util qw(max min);
 
 # slurp(FILE), spew(FILE, BYTES)
@@ -90,8 +91,9 @@ sub line
 	my ($row) = @_;
 
 	return sprintf "    %-58s  %s\n", $row->{conditions}, "not measured: $row->{skipped}" if $row->{skipped};
-	return sprintf "    %-58s  %10s : %-10s  %-24s %-22s %s\n", $row->{conditions}, value($row, $row->{a}), value($row, $row->{b}),
-	  ratio($row), join(', ', map { defined $row->{$_} ? "$_ " . limit($row, $_) : () } qw(floor goal)), $row->{verdict};
+	return sprintf "    %-58s  %10s : %-10s  %-22s %-22s %-13s %s\n", $row->{conditions}, value($row, $row->{a}), value($row, $row->{b}),
+	  ratio($row), join(', ', map { defined $row->{$_} ? "$_ " . limit($row, $_) : () } qw(floor goal)), $row->{verdict},
+	  $row->{server_us} ? sprintf('(server %.0f : %.0f µs)', @{ $row->{server_us} }) : '';
 }
 
 sub ending
@@ -163,48 +165,127 @@ sub limit
 
 # --- Markdown ---
 
-# the facts and two tables: what has a floor or a goal, and the others
+# all of it
 sub markdown
 {
 	my ($run) = @_;
 
-	return core_table($run) . "\n" . peer_table($run);
+	return join "\n", full_table($run, 1), full_table($run, 0);
 }
 
-sub core_table
+# what has floors and goals, in short
+sub short_table
 {
 	my ($run) = @_;
 
-	return table($run, 'core', 1, '| | idem | against | conditions | idem : other | ratio [95 %] | floor | goal | verdict |');
+	return facts_in_markdown($run) . table(
+		[ grep { $_->{core} } @{ $run->{rows} } ],
+		[ '', 'idem', 'against', 'conditions', 'ratio [95 % interval]', 'floor', 'goal', 'verdict' ],
+		sub {
+			my ($row) = @_;
+
+			return ($row->{conditions}, $row->{skipped} ? '' : ratio($row), map({ limit($row, $_) } qw(floor goal)), verdict($row));
+		});
 }
 
-sub peer_table
+# all about it, or about the peers
+sub full_table
+{
+	my ($run, $core) = @_;
+	my @rows = grep { ($_->{core} // 0) == $core } @{ $run->{rows} };
+	my @counted = grep { $_->{instructions} } @rows;
+
+	return facts_in_markdown($run) . table(
+		\@rows,
+		[
+			'', 'idem', 'against', 'conditions', 'idem : other', 'server µs', @counted ? 'instructions' : (),
+			'ratio [95 % interval]', $core ? ('floor', 'goal') : (), 'verdict'
+		],
+		sub {
+			my ($row) = @_;
+
+			return (
+				$row->{conditions},
+				$row->{skipped} ? '' : value($row, $row->{a}) . ' : ' . value($row, $row->{b}),
+				pair($row->{server_us}),
+				@counted ? pair($row->{instructions}) : (),
+				$row->{skipped} ? '' : ratio($row),
+				$core ? map({ limit($row, $_) } qw(floor goal)) : (),
+				verdict($row));
+		});
+}
+
+sub facts_in_markdown
 {
 	my ($run) = @_;
 
-	return table($run, 'core', 0, '| | idem | against | conditions | idem : other | ratio [95 %] | verdict |');
+	return join('', map { s/([*_|])/\\$1/gr . "  \n" } facts($run)) . "\n";
 }
 
+# table(ROWS, HEAD, CELLS): what is done, and against what, is said once.
 sub table
 {
-	my ($run, $field, $want, $head) = @_;
-	my $text = join('', map { "$_  \n" } map { s/([*_])/\\$1/gr } facts($run)) . "\n$head\n" . '|---' x ($head =~ tr/|// - 1) . "|\n";
+	my ($rows, $head, $cells) = @_;
+	my $text = '| ' . join(' | ', @$head) . " |\n" . '|---' x @$head . "|\n";
 	my $before = '';
 
-	foreach my $row (grep { ($_->{$field} // 0) == $want } @{ $run->{rows} })
+	foreach my $row (@$rows)
 	{
-		my @cells = ($row->{id}, $row->{what}, $row->{against});
+		my @title = ($row->{id}, $row->{what}, $row->{against});
+		my @shown = "@title" eq $before ? ('', '', '') : @title;
 
-		# what is as above is not said again
-		@cells = ('', '', '') if $before eq "@cells";
-		$before = "@cells" if "@cells" =~ /\S/;
-		push @cells, $row->{conditions};
-		push @cells, $row->{skipped} ? ('', '') : (value($row, $row->{a}) . ' : ' . value($row, $row->{b}), ratio($row));
-		push @cells, map { limit($row, $_) } qw(floor goal) if $want;
-		push @cells, $row->{skipped} ? "not measured: $row->{skipped}" : "**$row->{verdict}**";
-		$text .= '| ' . join(' | ', @cells) . " |\n";
+		$before = "@title";
+		$text .= '| ' . join(' | ', map { s/\|/\\|/gr } @shown, $cells->($row)) . " |\n";
 	}
-	return $text . ($want ? "\nRatios of P7, P10, P11 and p99: lower is better. `idem : other` are medians, the ratio is the median of the pairs' ratios.\n" : '');
+	return $text;
+}
+
+sub pair
+{
+	my ($pair) = @_;
+
+	return $pair ? join(' : ', map { number($_) } @$pair) : '';
+}
+
+sub verdict
+{
+	my ($row) = @_;
+
+	return $row->{skipped} ? "not measured: $row->{skipped}" : "**$row->{verdict}**";
+}
+
+# each statement that is measured, from bench/measures.pl
+sub statements
+{
+	my ($measures) = @_;
+	my ($text, %seen) = ('');
+
+	foreach my $measure (@$measures)
+	{
+		$text .= "### $measure->{id}: $measure->{what}\n\n" unless $seen{"$measure->{id} $measure->{what}"}++;
+		$text .= 'idem' . ($measure->{with} ? ", $measure->{with}" : '') . ":\n" . statement($measure, 'a');
+		$text .= "against $measure->{against}" . ($measure->{b} ? ":\n" . statement($measure, 'b') : ".\n\n");
+	}
+	return $text;
+}
+
+sub statement
+{
+	my ($measure, $side) = @_;
+	my $body = $measure->{$side};
+	my @steps = ref $body ? map { ($_->[0] eq 'begin' ? 'BEGIN;  -- in the same message' . "\n" : '') . clean($_->[1]) . ($_->[0] =~ /^(pg|begin)$/ ? ';' : "  -- $_->[0]") } @$body : clean($body) . ';';
+
+	return "```sql\n" . join("\n", @steps) . "\n```\n\n";
+}
+
+# without the indentation that it has in Perl
+sub clean
+{
+	my ($sql) = @_;
+
+	$sql =~ s/^\s+|\s+$//g;
+	$sql =~ s/\n\t+/\n    /g;
+	return $sql;
 }
 
 # --- the chart ---
@@ -282,19 +363,76 @@ sub escaped
 	return $text;
 }
 
-# --- the documents ---
+# --- the output directory ---
 
-# update(DIRECTORY, RUN): the tables between the marks in README.md and doc/performance.md below the directory.
-sub update
+# load(DIRECTORY): the run that it has.
+sub load
+{
+	my ($directory) = @_;
+
+	return JSON::PP->new->utf8->decode(slurp("$directory/bench.json"));
+}
+
+# save(DIRECTORY, RUN): as JSON, as a chart and as tables.
+sub save
 {
 	my ($directory, $run) = @_;
-	my %tables = (core => core_table($run), peers => peer_table($run));
+
+	spew("$directory/bench.json", JSON::PP->new->utf8->canonical->indent->encode($run));
+	spew("$directory/bench.svg", Encode::encode('UTF-8', chart($run)));
+	spew("$directory/bench.md", Encode::encode('UTF-8', markdown($run)));
+	return;
+}
+
+# add_instructions(DIRECTORY, FILE): counts, each a line of row, side, calls and instructions; for one call it is what more calls add.
+sub add_instructions
+{
+	my ($directory, $file) = @_;
+	my $run = load($directory);
+	my %count;
+
+	foreach (split /\n/, slurp($file))
+	{
+		my ($row, $side, $n, $instructions) = split;
+
+		push @{ $count{$row}{$side} }, [ $n, $instructions ];
+	}
+	print "\n";
+	foreach my $number (sort { $a <=> $b } keys %count)
+	{
+		my $row = $run->{rows}[$number];
+
+		$row->{instructions} = [ map {
+			my ($few, $many) = @{ $count{$number}{$_} };
+			($many->[1] - $few->[1]) / ($many->[0] - $few->[0])
+		} 'a', 'b' ];
+		printf "%-4s %s, against %s: instructions %s, %.2f times as few\n", map({ Encode::encode('UTF-8', $_) } @$row{qw(id what against)}),
+		  pair($row->{instructions}), $row->{instructions}[1] / $row->{instructions}[0];
+	}
+	save($directory, $run);
+	return;
+}
+
+# --- the documents ---
+
+# update(DIRECTORY, RUN, MEASURES): what stands between the marks in README.md and doc/performance.md below the directory.
+sub update
+{
+	my ($directory, $run, $measures) = @_;
+	my %parts = (
+		short => short_table($run),
+		goals => full_table($run, 1),
+		peers => full_table($run, 0),
+		statements => statements($measures));
 
 	foreach my $file ('README.md', 'doc/performance.md')
 	{
 		my $text = Encode::decode('UTF-8', slurp("$directory/$file"));
 
-		$text =~ s/(<!-- bench: (core|peers) -->\n).*?(?=<!-- bench: end -->)/"$1\n$tables{$2}\n"/gse;
+		$text =~ s{(<!-- bench: (\w+) -->\n).*?(?=<!-- bench: end -->)}{
+			my ($mark, $part) = ($1, $parts{$2} // die "$file: no part $2\n");
+			$part =~ s/\n+\z//;
+			"$mark\n$part\n\n"}gse;
 		spew("$directory/$file", Encode::encode('UTF-8', $text));
 	}
 	return;

@@ -11,8 +11,9 @@
  *		way NAME CONNINFO REDIS ETCD		a way of doing something begins; a Unix socket and a port, for its steps
  *		step WHEN KIND TEXT VALUES EXPECT	… and does this next
  *		run NAME CLIENTS SECONDS			that many clients do it one after the other; how many times (what is under way at the
- *											end counts in part), in how many seconds, and the median and 99th percentile of the
- *											seconds that each took; 0 seconds: as long as the background runs
+ *											end counts in part), in how many seconds, the median and 99th percentile of the
+ *											seconds that each took, and the processor seconds of the server's processes for
+ *											each; 0 seconds: as long as the background runs
  *		drop NAME							closes its connections
  *		fsync FILE TIMES					the median time of writing 8 kB to the file and flushing it, in microseconds
  *
@@ -126,6 +127,7 @@ static bool background_runs(void);
 static void do_way(char **fields);
 static void do_step(char **fields);
 static void do_run(const char *name, int clients, double seconds);
+static double processor_seconds(Way *way, int clients);
 static void do_drop(const char *name);
 static void do_fsync(const char *file, int times);
 static Way *find_way(const char *name);
@@ -334,6 +336,7 @@ do_run(const char *name, int clients, double seconds)
 	size_t		done = 0;
 	size_t		room = 1024;
 	double		share = 0;
+	double		processor;
 	double	   *took = malloc(room * sizeof(double));
 	double		start;
 	double		end;
@@ -343,6 +346,7 @@ do_run(const char *name, int clients, double seconds)
 	while (way->n_clients < clients)
 		way->clients[way->n_clients++] = new_client(way);
 
+	processor = processor_seconds(way, clients);
 	start = now();
 	end = seconds > 0 ? start + seconds : start + 600;
 	for (int i = 0; i < clients; i++)
@@ -393,10 +397,30 @@ do_run(const char *name, int clients, double seconds)
 			}
 		}
 	}
+	processor = processor_seconds(way, clients) - processor;
 	qsort(took, done, sizeof(double), compare_doubles);
-	ok("%.3f\t%.6f\t%.9f\t%.9f", share, end - start,
-	   done > 0 ? took[done / 2] : 0.0, done > 0 ? took[(size_t) (0.99 * (done - 1))] : 0.0);
+	ok("%.3f\t%.6f\t%.9f\t%.9f\t%.9f", share, end - start,
+	   took[done / 2], took[(size_t) (0.99 * (done - 1))], processor / done);
 	free(took);
+}
+
+/* What the backends of the way's clients have used of the processor. */
+static double
+processor_seconds(Way *way, int clients)
+{
+	double		sum = 0;
+
+	for (int i = 0; i < clients; i++)
+	{
+		clockid_t	clock;
+		struct timespec time;
+
+		if (way->clients[i]->pg != NULL &&
+			clock_getcpuclockid(PQbackendPID(way->clients[i]->pg), &clock) == 0 &&
+			clock_gettime(clock, &time) == 0)
+			sum += time.tv_sec + time.tv_nsec / 1e9;
+	}
+	return sum;
 }
 
 static void

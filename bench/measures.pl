@@ -17,7 +17,8 @@
 #   fresh   tables that are emptied before every tenth pair (loop, batch, wal), each (trigger, memory) or the first (wire)
 #   before  SQL that is run before the first pair
 #   needs   redis, etcd
-#   core    part of the table in README
+#   core    has floors and goals; the others are peers
+#   count   instructions can be counted, of the loops or of these instead
 
 use strict;
 use warnings;
@@ -31,6 +32,8 @@ my $claim_work = q{INSERT INTO work (subject, at) SELECT :key, clock_timestamp()
 my $work = q{INSERT INTO work (subject, at) VALUES (:key, clock_timestamp())};
 my $bare = q{INSERT INTO bare VALUES ('bench', :key, clock_timestamp()) ON CONFLICT DO NOTHING};
 my $bare_loop = q{INSERT INTO bare VALUES ('bench', k, clock_timestamp()) ON CONFLICT DO NOTHING; done := FOUND};
+
+my $select_loop = q{SELECT response IS NOT NULL INTO done FROM answered WHERE source = 'bench' AND seq = k};
 
 # the strongest plain way to take one of an item and to note who took it: one statement, one round trip
 my $plain_sale = q{
@@ -63,7 +66,7 @@ return [
 		kind => 'loop', fresh => 'idem.claim, bare', n => 2_000,
 		a => q{done := idem_claim('bench', k)},
 		b => $bare_loop,
-		floor => 1.5, goal => 2.5,
+		floor => 1.5, goal => 2.5, count => {},
 	},
 	{
 		id => 'P4', core => 1,
@@ -72,6 +75,7 @@ return [
 		a => [ [ pg => q{SELECT idem_response('bench', :old)} ] ],
 		b => [ [ pg => q{SELECT response FROM answered WHERE source = 'bench' AND seq = :old} ] ],
 		floor => 0.9, goal => 1.0,
+		count => { a => q{done := idem_response('bench', k) IS NOT NULL}, b => $select_loop },
 	},
 	{
 		id => 'P4', core => 1,
@@ -80,6 +84,7 @@ return [
 		a => [ [ pg => $call_old ] ],
 		b => [ [ pg => q{SELECT response FROM answered WHERE source = 'bench' AND seq = :old} ] ],
 		floor => 0.9, goal => 1.0,
+		count => { a => q{done := idem_call('bench', k, 'bench.do_work', json_build_object('subject', k)) IS NOT NULL}, b => $select_loop },
 	},
 	{
 		id => 'P5', core => 1,
@@ -98,7 +103,7 @@ return [
 		a => q{SELECT count(*) FILTER (WHERE claimed) INTO done FROM idem_claim_batch('bench', ks)},
 		b => q{INSERT INTO bare SELECT 'bench', k, clock_timestamp() FROM unnest(ks) AS k ON CONFLICT DO NOTHING;
 			GET DIAGNOSTICS done = ROW_COUNT},
-		floor => 1.0, goal => 1.6,
+		floor => 1.0, goal => 1.6, count => {},
 	},
 	{
 		id => 'P6', core => 1,
@@ -108,7 +113,7 @@ return [
 		a => q{SELECT count(*) FILTER (WHERE claimed) INTO done FROM idem_claim_batch('bench', ks)},
 		b => q{WITH new AS (INSERT INTO bare SELECT 'bench', k, clock_timestamp() FROM unnest(ks) AS k ON CONFLICT DO NOTHING RETURNING seq)
 			SELECT count(seq) INTO done FROM new},
-		floor => 1.0, goal => 1.6,
+		floor => 1.0, goal => 1.6, count => {},
 	},
 	{
 		id => 'P6', core => 1,
@@ -118,7 +123,7 @@ return [
 		a => q{SELECT count(*) FILTER (WHERE claimed) INTO done FROM idem_claim_batch('bench', ks)},
 		b => q{INSERT INTO bare SELECT 'bench', k, clock_timestamp() FROM unnest(ks) AS k ON CONFLICT DO NOTHING;
 			GET DIAGNOSTICS done = ROW_COUNT},
-		floor => 1.0, goal => 1.6,
+		floor => 1.0, goal => 1.6, count => {},
 	},
 	{
 		id => 'P7', core => 1, lower => 1,

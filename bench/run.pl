@@ -1,10 +1,11 @@
 # Measures what bench/measures.pl lists: called by script/bench, which has started the servers.
 #
-#   run.pl LOAD REDIS-SOCKET ETCD-PORT QUICKNESS FACTS OUTPUT-DIRECTORY [ID…]
+#   run.pl LOAD REDIS-SOCKET ETCD-PORT QUICKNESS FACTS COUNTING OUTPUT-DIRECTORY [ID…]
 #
 # LOAD is the program of bench/load.c, through which everything is done, SQL too; an empty socket or port: there is none.
 # QUICKNESS is full, quick, or tiny (for a test: everything runs, no figure means anything). FACTS is a file of JSON: what is
-# measured on. Prints each row when it is known, and leaves bench.json, bench.svg and bench.md in the output directory.
+# measured on. COUNTING, unless empty, is a file to write SQL to, for instructions to be counted: on each line the number of a
+# row, a side, how often it is done, and the statements, with \n in between. Prints each row when it is known, and leaves bench.json, bench.svg and bench.md in the output directory.
 #
 # A and B are measured in pairs, one right after the other and in random order, and each pair gives one ratio: what else the
 # machine does meanwhile changes both of them or, over many pairs, either as often as the other. Reported is the median of the
@@ -14,6 +15,7 @@ use strict;
 use warnings;
 
 use FindBin;
+use Encode ();
 use IPC::Open2;
 use JSON::PP;
 use List::Util qw(max min);
@@ -22,13 +24,14 @@ use POSIX ();
 use lib $FindBin::RealBin;
 use Report;
 
-my ($load, $redis, $etcd, $quickness, $facts, $directory, @wanted) = @ARGV;
+my ($load, $redis, $etcd, $quickness, $facts, $counting, $directory, @wanted) = @ARGV;
 
-# seconds: of each side of a pair over the wire; calls: share of n in the loops; holds: share of n that is overdue
+# pairs, loops: how many of them; seconds: of each side of a pair over the wire; calls: share of n in the loops; holds: share of n
+# that is overdue; clients: at most; row: seconds, at most, but for 10 pairs
 my $effort = {
-	full => { pairs => 40, seconds => 0.2, loops => 100, calls => 1, keys => 10_000_000, holds => 1, expiries => 10, memories => 3, clients => 99 },
-	quick => { pairs => 12, seconds => 0.1, loops => 40, calls => 1, keys => 1_000_000, holds => 0.1, expiries => 10, memories => 1, clients => 99 },
-	tiny => { pairs => 2, seconds => 0.005, loops => 2, calls => 0.1, keys => 2_000, holds => 0.001, expiries => 2, memories => 1, clients => 3 },
+	full => { pairs => 40, seconds => 0.2, loops => 100, calls => 1, keys => 10_000_000, holds => 1, expiries => 10, memories => 3, clients => 99, row => 20 },
+	quick => { pairs => 12, seconds => 0.1, loops => 40, calls => 1, keys => 1_000_000, holds => 0.1, expiries => 10, memories => 1, clients => 99, row => 4 },
+	tiny => { pairs => 2, seconds => 0.005, loops => 2, calls => 0.1, keys => 2_000, holds => 0.001, expiries => 2, memories => 1, clients => 3, row => 1 },
 }->{$quickness} or die "no such quickness: $quickness\n";
 my %how = (
 	wire => \&measure_wire, loop => \&measure_loop, batch => \&measure_loop, wal => \&measure_loop, trigger => \&measure_trigger,
@@ -36,6 +39,7 @@ my %how = (
 my $next_key = 1;
 my $functions = 0;
 my $large_is_there;
+my @to_count;
 
 binmode STDOUT, ':utf8';
 $| = 1;
@@ -75,18 +79,18 @@ foreach my $measure (@{ do "$FindBin::RealBin/measures.pl" or die "measures.pl: 
 			Report::judge($row);
 		}
 		push @{ $run->{rows} }, $row;
+		push @to_count, to_count($measure, $#{ $run->{rows} }) if $counting && $measure->{count} && $clients <= 1;
 		print $header, Report::line($row);
 		$header = '';
 	}
 }
 $run->{seconds} = time - $began;
 $run->{load_after} = load_average();
+Report::spew($counting, Encode::encode('UTF-8', join '', @to_count)) if $counting;
 close $to_load;
 waitpid $pid, 0;
 
-Report::spew("$directory/bench.json", JSON::PP->new->utf8->canonical->indent->encode($run));
-Report::spew("$directory/bench.svg", Encode::encode('UTF-8', Report::chart($run)));
-Report::spew("$directory/bench.md", Encode::encode('UTF-8', Report::markdown($run)));
+Report::save($directory, $run);
 print Report::ending($run);
 
 # --- ways to measure: each fills in the row's conditions, unit and pairs ---
@@ -103,7 +107,18 @@ sub measure_wire
 	ways($measure, 'a', 'b');
 	sql('CHECKPOINT');
 	run($_, $clients, $effort->{seconds}) foreach 'a', 'b';    # connects, plans, fills caches
-	$row->{pairs} = pairs($effort->{pairs}, sub { }, map { my $side = $_; sub { rate($side, $clients) } } 'a', 'b');
+	my %processor;
+	my @sides = map {
+		my $side = $_;
+		sub {
+			my ($done, $seconds, undef, undef, $processor) = run($side, $clients, $effort->{seconds});
+
+			push @{ $processor{$side} }, $processor;
+			return $done / $seconds;
+		}
+	} 'a', 'b';
+	$row->{pairs} = pairs($effort->{pairs}, sub { }, @sides);
+	$row->{server_us} = [ map { 1e6 * Report::quantile(0.5, @{ $processor{$_} }) } 'a', 'b' ];
 	command('drop', $_) foreach 'a', 'b';
 	return;
 }
@@ -231,11 +246,38 @@ sub measure_p99
 
 # --- parts of them ---
 
+# to_count(MEASURE, ROW): what is run to count the instructions of both sides, for two numbers of calls: the difference counts.
+sub to_count
+{
+	my ($measure, $row) = @_;
+	my $kind = $measure->{kind} eq 'batch' ? 'batch' : 'loop';
+	my @prepare = $measure->{fresh} ? "TRUNCATE $measure->{fresh}" : 'CALL bench.old_keys(1000)';
+	my $path = 'SET search_path = bench, public';    # such a server heeds no settings of a database
+	my @lines;
+
+	foreach my $side ('a', 'b')
+	{
+		my $function = loop_function($kind, $measure->{count}{$side} // $measure->{$side}, $measure->{keys});
+
+		foreach my $n ($kind eq 'batch' ? (1000, 2000) : (200, 1000))
+		{
+			my $call = $kind eq 'batch' ? 'SELECT' : 'CALL';
+
+			# once before, to plan and to fill caches
+			push @lines, join("\t", $row, $side, $n, join('\n', $path, @prepare, $kind eq 'batch' ? "$call $function(5001, 1000)" : "$call $function(1, 1)",
+				$measure->{fresh} ? @prepare : (), "$call $function(1, $n)")) . "\n";
+		}
+	}
+	return @lines;
+}
+
 # pairs(N, PREPARE, A, B): the values of A and B, N times, in random order; PREPARE is given the number of the pair, from 0.
+# When the time for it is up, and there are 10, they have to do.
 sub pairs
 {
 	my ($n, $prepare, @sides) = @_;
 	my @pairs;
+	my $until = time + $effort->{row};
 
 	foreach my $pair (0 .. $n - 1)
 	{
@@ -244,6 +286,7 @@ sub pairs
 		$prepare->($pair);
 		$pair[$_] = $sides[$_]->() foreach rand() < 0.5 ? (0, 1) : (1, 0);
 		push @pairs, \@pair;
+		last if @pairs >= 10 && time > $until;
 	}
 	return \@pairs;
 }
@@ -280,12 +323,6 @@ sub run
 	my ($side, $clients, $seconds) = @_;
 
 	return command('run', $side, $clients, $seconds);
-}
-
-sub rate
-{
-	my ($done, $seconds) = run($_[0], $_[1], $effort->{seconds});
-	return $done / $seconds;
 }
 
 # loop_function(KIND, BODY, KEYS, CONNINFO): makes the function that runs the body for each key; its name.
