@@ -269,6 +269,15 @@ sub statements
 	return $text;
 }
 
+# the tables and functions of bench/peers.sql, given its text, but for those of the measuring itself
+sub tables
+{
+	my ($sql) = @_;
+	my ($shown) = $sql =~ /^(CREATE SCHEMA .*?)\n\n--\n-- What the measuring itself needs\n/ms or die "peers.sql has no such part\n";
+
+	return "```sql\n$shown\n```\n";
+}
+
 sub statement
 {
 	my ($measure, $side) = @_;
@@ -415,21 +424,22 @@ sub add_instructions
 
 # --- the documents ---
 
-# update(DIRECTORY, RUN, MEASURES): what stands between the marks in README.md and doc/performance.md below the directory.
+# update(DIRECTORY, RUN, MEASURES, PEERS): what stands between the marks in README.md and doc/performance.md below the directory.
 sub update
 {
-	my ($directory, $run, $measures) = @_;
+	my ($directory, $run, $measures, $peers) = @_;
 	my %parts = (
 		short => short_table($run),
 		goals => full_table($run, 1),
 		peers => full_table($run, 0),
-		statements => statements($measures));
+		statements => statements($measures),
+		tables => tables($peers));
 
 	foreach my $file ('README.md', 'doc/performance.md')
 	{
 		my $text = Encode::decode('UTF-8', slurp("$directory/$file"));
 
-		$text =~ s{(<!-- bench: (\w+) -->\n).*?(?=<!-- bench: end -->)}{
+		$text =~ s{(<!-- bench: (?!end)(\w+) -->\n).*?(?=<!-- bench: end -->)}{
 			my ($mark, $part) = ($1, $parts{$2} // die "$file: no part $2\n");
 			$part =~ s/\n+\z//;
 			"$mark\n$part\n\n"}gse;
