@@ -269,11 +269,11 @@ sub statements
 	return $text;
 }
 
-# the tables and functions of bench/peers.sql, given its text, but for those of the measuring itself
+# the tables and functions of bench/peers.sql, given its bytes, but for those of the measuring itself
 sub tables
 {
 	my ($sql) = @_;
-	my ($shown) = $sql =~ /^(CREATE SCHEMA .*?)\n\n--\n-- What the measuring itself needs\n/ms or die "peers.sql has no such part\n";
+	my ($shown) = Encode::decode('UTF-8', $sql) =~ /^(CREATE SCHEMA .*?)\n\n--\n-- What the measuring itself needs\n/ms or die "peers.sql has no such part\n";
 
 	return "```sql\n$shown\n```\n";
 }
