@@ -29,9 +29,18 @@ my ($load, $redis, $etcd, $quickness, $facts, $counting, $directory, @wanted) = 
 # pairs, loops: how many of them; seconds: of each side of a pair over the wire; calls: share of n in the loops; holds: share of n
 # that is overdue; clients: at most; row: seconds, at most, but for 10 pairs
 my $effort = {
-	full => { pairs => 40, seconds => 0.2, loops => 100, calls => 1, keys => 10_000_000, holds => 1, expiries => 10, memories => 3, clients => 99, row => 20 },
-	quick => { pairs => 12, seconds => 0.1, loops => 40, calls => 1, keys => 1_000_000, holds => 0.1, expiries => 10, memories => 1, clients => 99, row => 4 },
-	tiny => { pairs => 2, seconds => 0.005, loops => 2, calls => 0.1, keys => 2_000, holds => 0.001, expiries => 2, memories => 1, clients => 3, row => 1 },
+	full => {
+		pairs => 40, seconds => 0.2, loops => 100, calls => 1, keys => 10_000_000, holds => 1, expiries => 10, memories => 3,
+		clients => 99, row => 20
+	},
+	quick => {
+		pairs => 12, seconds => 0.1, loops => 40, calls => 1, keys => 1_000_000, holds => 0.1, expiries => 10, memories => 1,
+		clients => 99, row => 4
+	},
+	tiny => {
+		pairs => 2, seconds => 0.005, loops => 2, calls => 0.1, keys => 2_000, holds => 0.001, expiries => 2, memories => 1,
+		clients => 3, row => 1
+	},
 }->{$quickness} or die "no such quickness: $quickness\n";
 my %how = (
 	wire => \&measure_wire, loop => \&measure_loop, batch => \&measure_loop, wal => \&measure_loop, trigger => \&measure_trigger,
@@ -258,14 +267,15 @@ sub to_count
 	foreach my $side ('a', 'b')
 	{
 		my $function = loop_function($kind, $measure->{count}{$side} // $measure->{$side}, $measure->{keys});
+		my $call = $kind eq 'batch' ? 'SELECT' : 'CALL';
 
 		foreach my $n ($kind eq 'batch' ? (1000, 2000) : (200, 1000))
 		{
-			my $call = $kind eq 'batch' ? 'SELECT' : 'CALL';
-
 			# once before, to plan and to fill caches
-			push @lines, join("\t", $row, $side, $n, join('\n', $path, @prepare, $kind eq 'batch' ? "$call $function(5001, 1000)" : "$call $function(1, 1)",
-				$measure->{fresh} ? @prepare : (), "$call $function(1, $n)")) . "\n";
+			my @statements = ($path, @prepare, "$call $function(5001, 1000)", $measure->{fresh} ? @prepare : (), "$call $function(1, $n)");
+
+			$statements[2] = "$call $function(1, 1)" if $kind ne 'batch';
+			push @lines, join("\t", $row, $side, $n, join('\n', @statements)) . "\n";
 		}
 	}
 	return @lines;
@@ -424,7 +434,10 @@ sub fill
 {
 	my ($conninfo, $n) = @_;
 	my @tables = (
-		[ 'idem.claim', 'claim_pkey', q{(source, seq, owner, status, fence, claimed_at) SELECT 'random', gen_random_uuid(), 'postgres'::regrole, 'd', 0, clock_timestamp()} ],
+		[
+			'idem.claim', 'claim_pkey', q{(source, seq, owner, status, fence, claimed_at)
+				SELECT 'random', gen_random_uuid(), 'postgres'::regrole, 'd', 0, clock_timestamp()}
+		],
 		[ 'bench.bare', 'bare_pkey', q{SELECT 'random', gen_random_uuid(), clock_timestamp()} ]);
 
 	foreach (@tables)
@@ -438,7 +451,8 @@ sub fill
 		sql("ALTER TABLE $table ADD CONSTRAINT $index PRIMARY KEY (source, seq)", $conninfo);
 		sql("VACUUM (FREEZE, ANALYZE) $table", $conninfo);
 		# the index into shared buffers
-		sql("SET enable_seqscan = off; SET max_parallel_workers_per_gather = 0; SELECT count(*) FROM $table WHERE source > ''; RESET ALL", $conninfo);
+		sql($_, $conninfo)
+		  foreach 'SET enable_seqscan = off', 'SET max_parallel_workers_per_gather = 0', "SELECT count(*) FROM $table WHERE source > ''", 'RESET ALL';
 	}
 	return;
 }
