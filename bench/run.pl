@@ -18,7 +18,7 @@ use FindBin;
 use Encode ();
 use IPC::Open2;
 use JSON::PP;
-use List::Util qw(max min);
+use List::Util qw(max min sum0);
 use POSIX ();
 
 use lib $FindBin::RealBin;
@@ -27,19 +27,19 @@ use Report;
 my ($load, $redis, $etcd, $quickness, $facts, $counting, $directory, @wanted) = @ARGV;
 
 # pairs, loops: how many of them; seconds: of each side of a pair over the wire; calls: share of n in the loops; holds: share of n
-# that is overdue; clients: at most; row: seconds, at most, but for 10 pairs
+# that is overdue; clients: at most; row, total: seconds, which are kept to as long as there are 10 pairs of each
 my $effort = {
 	full => {
 		pairs => 40, seconds => 0.2, loops => 100, calls => 1, keys => 10_000_000, holds => 1, expiries => 10, memories => 3,
-		clients => 99, row => 20
+		clients => 99, row => 20, total => 1400
 	},
 	quick => {
 		pairs => 12, seconds => 0.1, loops => 40, calls => 1, keys => 1_000_000, holds => 0.1, expiries => 10, memories => 1,
-		clients => 99, row => 4
+		clients => 99, row => 4, total => 260
 	},
 	tiny => {
 		pairs => 2, seconds => 0.005, loops => 2, calls => 0.1, keys => 2_000, holds => 0.001, expiries => 2, memories => 1,
-		clients => 3, row => 1
+		clients => 3, row => 1, total => 100
 	},
 }->{$quickness} or die "no such quickness: $quickness\n";
 my %how = (
@@ -67,15 +67,25 @@ $run->{settings} = { map { $_ => sql("SHOW $_") }
 print Report::heading($run);
 
 my $began = time;
-foreach my $measure (@{ do "$FindBin::RealBin/measures.pl" or die "measures.pl: " . ($@ || $!) })
+my $measures = do "$FindBin::RealBin/measures.pl" or die 'measures.pl: ' . ($@ || $!);
+my @measures = grep { my $id = $_->{id}; !@wanted || grep { lc eq lc $id } @wanted } @$measures;
+my $rows_left = sum0 map { scalar @{ $_->{clients} // [0] } } @measures;
+my $row_seconds;
+foreach my $id (@wanted)
 {
-	next if @wanted && !grep { lc eq lc $measure->{id} } @wanted;
+	die "no measure $id\n" unless grep { lc $_->{id} eq lc $id } @$measures;
+}
+
+foreach my $measure (@measures)
+{
 	my $header = Report::title($measure);
 
 	foreach my $clients (@{ $measure->{clients} // [0] })
 	{
 		my $row = { map { $_ => $measure->{$_} } grep { defined $measure->{$_} } qw(id what against floor goal kind lower core) };
 		my $needs = $measure->{needs} // '';
+
+		$row_seconds = min($effort->{row}, max(0, $effort->{total} - (time - $began)) / $rows_left--);
 
 		if ($needs eq 'redis' && !$redis || $needs eq 'etcd' && !$etcd)
 		{
@@ -287,7 +297,7 @@ sub pairs
 {
 	my ($n, $prepare, @sides) = @_;
 	my @pairs;
-	my $until = time + $effort->{row};
+	my $until = time + $row_seconds;
 
 	foreach my $pair (0 .. $n - 1)
 	{
