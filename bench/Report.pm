@@ -304,7 +304,7 @@ sub chart
 {
 	my ($run) = @_;
 	my @rows = grep { !$_->{skipped} && !$_->{absolute} } @{ $run->{rows} };
-	my ($left, $width, $step, $top) = (560, 420, 20, 70);
+	my ($left, $width, $step, $top) = (800, 420, 20, 70);
 	my @bars = map {
 		my $row = $_;
 		my %bar = map { $_ => $row->{lower} ? 1 / $row->{$_} : $row->{$_} } grep { $row->{$_} } qw(ratio low high floor goal);
@@ -338,10 +338,10 @@ sub chart
 		my $y = $top + $step * $i;
 		my ($from, $to) = sort { $a <=> $b } $x->(1), $x->($bar->{ratio});
 		my $good = $row->{verdict} =~ /^(goal met|faster|less)$/ ? '#4a8f5a' : $row->{verdict} =~ /^(floor met|no difference)$/ ? '#c9a227' : '#b5524a';
-		my $label = "$row->{id}  $row->{what}, $row->{conditions}" . ($row->{lower} ? ' (turned over)' : '');
+		my $label = "$row->{id}  $row->{what}, $row->{conditions}, against $row->{against}" . ($row->{lower} ? ' (turned over)' : '');
 
-		$label =~ s/, synchronous_commit on|, loop in the server, \w+ time//g;
-		$label = substr($label, 0, 92) . '…' if length $label > 93;
+		$label =~ s/, synchronous_commit on|, loop in the server, \w+ time|, a transaction each//g;
+		$label = substr($label, 0, 139) . '…' if length $label > 140;
 		push @svg, '<g>', '<title>' . escaped("$row->{what}, against $row->{against}: " . ratio($row) . ", $row->{verdict}") . '</title>';
 		push @svg, text($left - 8, $y + 13, $label, 'text-anchor="end"');
 		push @svg, sprintf '<rect x="%.1f" y="%d" width="%.1f" height="%d" fill="%s"/>', $from, $y + 3, max(1, $to - $from), $step - 7, $good;
