@@ -205,7 +205,7 @@ return [
 	{
 		id => 'P13', core => 1,
 		what => 'trigger idem_version', against => 'the same in PL/pgSQL',
-		kind => 'trigger', n => 5_000,
+		kind => 'trigger', n => 200,
 		fresh => 'version_idem, version_plpgsql',
 		rows => q{INSERT INTO version_idem SELECT i FROM generate_series(1, %d) AS i; INSERT INTO version_plpgsql TABLE version_idem},
 		a => q{UPDATE version_idem SET pad = 'y'},
@@ -215,7 +215,7 @@ return [
 	{
 		id => 'P13', core => 1,
 		what => 'trigger idem_state', against => 'PL/pgSQL with the transitions in its code',
-		kind => 'trigger', n => 5_000,
+		kind => 'trigger', n => 200,
 		fresh => 'state_idem, state_code',
 		rows => q{INSERT INTO state_idem SELECT i, 'created' FROM generate_series(1, %d) AS i; INSERT INTO state_code TABLE state_idem},
 		a => q{UPDATE state_idem SET status = 'paid'},
@@ -225,7 +225,7 @@ return [
 	{
 		id => 'P13', core => 1,
 		what => 'trigger idem_state', against => 'PL/pgSQL with the transitions in a table',
-		kind => 'trigger', n => 5_000,
+		kind => 'trigger', n => 200,
 		fresh => 'state_idem, state_table',
 		rows => q{INSERT INTO state_idem SELECT i, 'created' FROM generate_series(1, %d) AS i; INSERT INTO state_table TABLE state_idem},
 		a => q{UPDATE state_idem SET status = 'paid'},
