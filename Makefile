@@ -28,7 +28,8 @@ OBJS = \
 	src/target.o \
 	src/token.o \
 	src/tokentext.o \
-	src/version.o
+	src/version.o \
+	src/walk.o
 
 EXTENSION = idem
 DATA = $(wildcard idem--*.sql)

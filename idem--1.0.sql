@@ -225,7 +225,7 @@ LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'idem_call';
 
 COMMENT ON FUNCTION @extschema@.idem_call(pg_catalog.text, pg_catalog.text, pg_catalog.regproc, pg_catalog.json) IS
-'claims the key, runs function(request) as the caller, records its answer and returns it; for a duplicate returns the recorded answer and runs nothing; function takes one json or jsonb and returns json or jsonb; errors: 22004, 22023, 25006, 40001, 42501, 42804, 42809, 42883, ID409, ID412 if the key was cancelled, ID422';
+'claims the key, runs function(request) as the caller, records its answer and returns it; for a duplicate returns the recorded answer and runs nothing; function takes one json or jsonb and returns json or jsonb; errors: 22004, 22023, 22P05 for \u0000 in the request, 25006, 40001, 42501, 42804, 42809, 42883, ID409, ID412 if the key was cancelled, ID422';
 
 CREATE FUNCTION @extschema@.idem_cancel(source pg_catalog.text, seq pg_catalog.text)
 RETURNS pg_catalog.text

@@ -25,6 +25,7 @@
  *		src/bucket.c	the quantity of an item, in one row or many
  *		src/purge.c		the removal of what is finished
  *		src/store.c		our own hot tables, directly or through SQL
+ *		src/walk.c		many keys looked up at once
  *		src/table.c		is a table of ours as our script made it?
  *		src/plan.c		every SQL text that C runs
  *		src/arg.c		what an argument may be

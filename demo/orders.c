@@ -149,10 +149,10 @@ order_by_check(Client *client, const Request *request, char *answer)
 }
 
 const Mode	order_modes[] = {
-	{"call", "", "idem_call", true, order_by_call},
-	{"claim", "idem_claim", "idem_respond", true, order_by_claim},
-	{"plain", "", "plain", false, order_plainly},
-	{"check", "select, then", "insert", false, order_by_check},
+	{{"call", "", "idem_call", true}, order_by_call},
+	{{"claim", "idem_claim", "idem_respond", true}, order_by_claim},
+	{{"plain", "", "plain", false}, order_plainly},
+	{{"check", "select, then", "insert", false}, order_by_check},
 };
 const int	order_nmodes = sizeof(order_modes) / sizeof(order_modes[0]);
 
@@ -160,13 +160,8 @@ const int	order_nmodes = sizeof(order_modes) / sizeof(order_modes[0]);
 int
 order_products(PGconn *conn)
 {
-	PGresult   *result = PQexec(conn, "SELECT pg_catalog.count(*) FROM demo.product");
-	int			products;
+	int			products = (int) query_long(conn, "SELECT pg_catalog.count(*) FROM demo.product", NULL);
 
-	if (PQresultStatus(result) != PGRES_TUPLES_OK)
-		fail("%s(has demo/orders.sql been loaded?)", PQerrorMessage(conn));
-	products = atoi(PQgetvalue(result, 0, 0));
-	PQclear(result);
 	if (products == 0)
 		fail("demo.product is empty");
 	return products;
@@ -193,11 +188,11 @@ order_request(char *json, size_t size, const char *key, const char *product, int
 long *
 order_stock(PGconn *conn, int nproducts)
 {
-	PGresult   *result = PQexec(conn, "SELECT stock FROM demo.product ORDER BY id");
+	PGresult   *result = query(conn, "SELECT stock FROM demo.product ORDER BY id", NULL);
 	long	   *stock = calloc((size_t) nproducts, sizeof(long));
 
-	if (PQresultStatus(result) != PGRES_TUPLES_OK || PQntuples(result) != nproducts || stock == NULL)
-		fail("could not read the stock: %s", PQerrorMessage(conn));
+	if (PQntuples(result) != nproducts || stock == NULL)
+		fail("could not read the stock");
 	for (int i = 0; i < nproducts; i++)
 		stock[i] = atol(PQgetvalue(result, i, 0));
 	PQclear(result);
@@ -300,19 +295,17 @@ void
 order_account(PGconn *conn, const char *run_name, const Shared *shared, int ntasks, int nkeys,
 			  const long *stock_before, int nproducts, Run *run)
 {
-	const char *params[] = {run_name};
 	PGresult   *orders;
 	int		   *asked = count_tasks(shared, ntasks, nkeys);
 	int		   *first_row = calloc((size_t) nkeys, sizeof(int));
 	long	   *sold = calloc((size_t) nproducts, sizeof(long));
 	long	   *stock = order_stock(conn, nproducts);
 
-	orders = PQexecParams(conn,
-						  "SELECT client_key, product, answer FROM demo.orders"
-						  " WHERE pg_catalog.starts_with(client_key, $1 || '-') ORDER BY client_key, id",
-						  1, NULL, params, NULL, NULL, 0);
-	if (PQresultStatus(orders) != PGRES_TUPLES_OK || first_row == NULL || sold == NULL)
-		fail("could not read the orders: %s", PQerrorMessage(conn));
+	if (first_row == NULL || sold == NULL)
+		fail("out of memory");
+	orders = query(conn,
+				   "SELECT client_key, product, answer FROM demo.orders"
+				   " WHERE pg_catalog.starts_with(client_key, $1 || '-') ORDER BY client_key, id", run_name, NULL);
 
 	account_orders(orders, run_name, asked, nkeys, first_row, sold, run);
 	account_answers(orders, shared, ntasks + (int) run->swept, nkeys, first_row, run);

@@ -21,7 +21,6 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -393,21 +392,19 @@ serve(Proxy *proxy, Pair *pair, short client_events, short server_events)
 	return client_events == 0 || client_ready(proxy, pair);
 }
 
-/* The life of a proxy process; it ends when its parent does or kills it. */
+/* The life of a proxy process; it ends with its parent's children. */
 void
-proxy_run(int listener, const char *server_path, double fault_rate, uint64_t seed, Cuts *cuts)
+proxy_run(int listener, const char *server_path, double fault_rate, uint64_t chance, Cuts *cuts)
 {
 	static Proxy proxy;
 	static struct pollfd fds[1 + 2 * MAX_PAIRS];
-	pid_t		parent = getppid();
 
 	proxy.server_path = server_path;
 	proxy.fault_rate = fault_rate;
-	proxy.random = seed;
+	proxy.random = chance;
 	proxy.cuts = cuts;
-	signal(SIGPIPE, SIG_IGN);
 
-	while (getppid() == parent)
+	for (;;)
 	{
 		fds[0] = (struct pollfd) {.fd = listener, .events = POLLIN};
 		for (int i = 0; i < proxy.npairs; i++)
@@ -430,5 +427,4 @@ proxy_run(int listener, const char *server_path, double fault_rate, uint64_t see
 		if (fds[0].revents != 0)
 			accept_client(&proxy, listener);
 	}
-	_exit(0);
 }

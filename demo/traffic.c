@@ -15,20 +15,15 @@
 #include "traffic.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <limits.h>
 #include <poll.h>
-#include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-#define MAX_CLIENTS			512
 #define MAX_PROXIES			16
 #define MAX_ORDERS			1000000
 #define MAX_BACKOFF			0.020	/* seconds between two tries, at most */
@@ -46,73 +41,21 @@ typedef struct Round
 	char		application[KEY_SIZE];
 	Shared	   *shared;
 	int			nproducts;
+
+	/* of the clients that run */
+	const char *host;			/* where the proxies are; NULL: straight to the server */
+	const char *doing;
+	double		since;
+	double		seconds;		/* after so many no more tasks are taken; 0: never */
 } Round;
 
-static const char *progname = "traffic";
-static pid_t parent;
-static pid_t children[MAX_CLIENTS + MAX_PROXIES];
-static int	nchildren;
 static char socket_dir[PATH_MAX];
 static int	nsockets;
 static char server_socket[PATH_MAX];
-static volatile sig_atomic_t interrupted;
-
-double
-now_seconds(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (double) now.tv_sec + (double) now.tv_nsec / 1e9;
-}
-
-static void
-sleep_seconds(double seconds)
-{
-	struct timespec pause;
-
-	pause.tv_sec = (time_t) seconds;
-	pause.tv_nsec = (long) ((seconds - (double) pause.tv_sec) * 1e9);
-	nanosleep(&pause, NULL);
-}
-
-/* Ends the process with a message; in the parent, what it started ends with it. */
-void
-fail(const char *format,...)
-{
-	va_list		args;
-
-	fprintf(stderr, "%s: ", progname);
-	va_start(args, format);
-	vfprintf(stderr, format, args);
-	va_end(args);
-	fputc('\n', stderr);
-	if (getpid() != parent)
-		_exit(2);
-	exit(2);
-}
 
 /*
  * Clients: one connection each, one order after the other.
  */
-
-/* A connection through a proxy, or straight to the server if host is NULL. NULL if there is none to be had. */
-static PGconn *
-connect_to(const char *conninfo, const char *application, const char *host, const char *port)
-{
-	/* the later ones override what conninfo says */
-	const char *keywords[] = {"dbname", "application_name", "connect_timeout",
-		host ? "host" : NULL, "hostaddr", "port", NULL};
-	const char *values[] = {conninfo, application, "10", host, "", port, NULL};
-	PGconn	   *conn = PQconnectdbParams(keywords, values, 1);
-
-	if (PQstatus(conn) == CONNECTION_OK)
-		return conn;
-	if (getpid() == parent)
-		fail("%s", PQerrorMessage(conn));
-	PQfinish(conn);
-	return NULL;
-}
 
 /* The errors that say: the same request may succeed if it is sent again. */
 static bool
@@ -222,14 +165,7 @@ static void
 report_bug(const Round *round, const Client *client, const char *key)
 {
 	if (atomic_fetch_add(&round->shared->counts.bugs, 1) < BUGS_PRINTED)
-		fprintf(stderr, "\n%s: client %d, order %s: %s\n", progname, client->number, key, client->error);
-}
-
-/* Has this client nobody left to work for? */
-static bool
-parent_has_gone(void)
-{
-	return getppid() != parent;
+		fprintf(stderr, "\n%s: client %d, order %s: %s\n", program_name(), client->number, key, client->error);
 }
 
 /* Asks for one order until there is an answer. */
@@ -248,7 +184,7 @@ pursue_task(const Round *round, Client *client, Task *task, const char *host, co
 	order_key(key, round->name, task->key);
 	snprintf(product, sizeof(product), "%d", task->key % round->nproducts + 1);
 
-	for (int try = 0; !parent_has_gone(); try++)
+	for (int try = 0;; try++)
 	{
 		char		answer[ANSWER_SIZE];
 		Outcome		outcome;
@@ -260,7 +196,7 @@ pursue_task(const Round *round, Client *client, Task *task, const char *host, co
 			return;
 		}
 		if (client->conn == NULL)
-			client->conn = connect_to(round->options->conninfo, round->application, host, port);
+			client->conn = connect_to(round->application, host, port);
 		if (client->conn == NULL)
 		{
 			sleep_seconds(MAX_BACKOFF * random_fraction(&client->random));
@@ -268,7 +204,7 @@ pursue_task(const Round *round, Client *client, Task *task, const char *host, co
 		}
 		backend = PQbackendPID(client->conn);
 		if (old_backend != 0 && *observer == NULL)
-			*observer = connect_to(round->options->conninfo, "traffic observer", NULL, NULL);
+			*observer = connect_to("traffic observer", NULL, NULL);
 		if (old_backend != 0 && *observer != NULL)
 			observe_backend(round, *observer, old_backend);
 
@@ -303,65 +239,29 @@ pursue_task(const Round *round, Client *client, Task *task, const char *host, co
 }
 
 /* The life of a client process: takes the next task until there is none. */
-static _Noreturn void
-client_run(const Round *round, int number, const char *host)
+static void
+client_run(int number, void *arg)
 {
+	const Round *round = arg;
 	Shared	   *shared = round->shared;
-	Client		client = {.number = number};
+	Client		client = {.number = number, .random = seed * 1000 + (uint64_t) number};
 	PGconn	   *observer = NULL;
 	char		port[16];
 	int			taken;
 
-	signal(SIGPIPE, SIG_IGN);
-	signal(SIGINT, SIG_DFL);
-	signal(SIGTERM, SIG_DFL);
-	client.random = round->options->seed * 1000 + (uint64_t) number;
 	snprintf(port, sizeof(port), "%d", number % (nsockets > 0 ? nsockets : 1) + 1);
-	while (!parent_has_gone() && (taken = atomic_fetch_add(&shared->next, 1)) < atomic_load(&shared->limit))
+	while ((taken = atomic_fetch_add(&shared->next, 1)) < atomic_load(&shared->limit))
 	{
 		shared->tasks[taken].taken = true;
-		pursue_task(round, &client, &shared->tasks[taken], host, host ? port : NULL, &observer);
+		pursue_task(round, &client, &shared->tasks[taken], round->host, round->host ? port : NULL, &observer);
 	}
 	PQfinish(client.conn);
 	PQfinish(observer);
-	_exit(0);
 }
 
 /*
  * The parent: starts the others, shows progress, keeps the account.
  */
-
-static void
-on_signal(int number)
-{
-	interrupted = number;
-}
-
-/* Forks; the child goes on with 0, the parent knows it as one to end. */
-static pid_t
-fork_child(void)
-{
-	pid_t		pid;
-
-	fflush(NULL);
-	pid = fork();
-	if (pid < 0)
-		fail("could not fork: %s", strerror(errno));
-	if (pid > 0)
-		children[nchildren++] = pid;
-	return pid;
-}
-
-/* Ends the processes that we started and that have not ended yet, by their ids. */
-static void
-end_children(void)
-{
-	for (int i = 0; i < nchildren; i++)
-		kill(children[i], SIGKILL);
-	for (int i = 0; i < nchildren; i++)
-		waitpid(children[i], NULL, 0);
-	nchildren = 0;
-}
 
 static void
 remove_sockets(void)
@@ -376,13 +276,10 @@ remove_sockets(void)
 	nsockets = 0;
 }
 
-/* At exit of the parent, whatever the reason: nothing of ours stays. */
+/* At exit of the parent, whatever the reason. */
 static void
-clean_up(void)
+remove_directory(void)
 {
-	if (getpid() != parent)
-		return;
-	end_children();
 	remove_sockets();
 	if (socket_dir[0] != '\0')
 		rmdir(socket_dir);
@@ -401,109 +298,65 @@ start_proxies(const Round *round)
 		snprintf(path, sizeof(path), "%s/.s.PGSQL.%d", socket_dir, nsockets + 1);
 		listeners[nsockets] = proxy_listen(path);
 		if (fork_child() == 0)
-		{
-			signal(SIGINT, SIG_DFL);
-			signal(SIGTERM, SIG_DFL);
 			proxy_run(listeners[nsockets], server_socket, options->fault_rate,
-					  options->seed * 7919 + (uint64_t) nsockets, &round->shared->cuts);
-		}
+					  seed * 7919 + (uint64_t) nsockets, &round->shared->cuts);
 	}
 	for (int i = 0; i < nsockets; i++)
 		close(listeners[i]);
 }
 
 static void
-show_progress(const Round *round, const char *doing, double since, bool done)
+tell_progress(const Round *round, bool done)
 {
-	static double shown;
 	Counts	   *counts = &round->shared->counts;
-	bool		terminal = isatty(STDERR_FILENO);
-	double		now = now_seconds();
 	long		cuts = 0;
 
-	if (!done && now < shown + (terminal ? 0.2 : 2.0))
-		return;
-	shown = now;
 	for (int i = 0; i < CUT_POINTS; i++)
 		cuts += atomic_load(&round->shared->cuts.at_commit[i]) + atomic_load(&round->shared->cuts.earlier[i]);
-	fprintf(stderr, "%s%-6s %-10s %5.1f s: %6ld requests, %5ld connections cut, %5ld answers lost, %6ld answers got%s",
-			terminal ? "\r" : "", round->mode->name, doing, now - since, atomic_load(&counts->sent), cuts,
-			atomic_load(&counts->lost), atomic_load(&counts->answered), terminal ? "" : "\n");
-	if (terminal && done)
-		fputc('\n', stderr);
-	fflush(stderr);
+	show_progress(done, "%-6s %-10s %5.1f s: %6ld requests, %5ld connections cut, %5ld answers lost, %6ld answers got",
+				  round->mode->way.name, round->doing, now_seconds() - round->since, atomic_load(&counts->sent), cuts,
+				  atomic_load(&counts->lost), atomic_load(&counts->answered));
+}
+
+/* While the clients run: ends their work when the time is up. */
+static void
+watch(void *arg)
+{
+	const Round *round = arg;
+
+	if (round->seconds > 0 && now_seconds() > round->since + round->seconds)
+		atomic_store(&round->shared->limit, 0);
+	tell_progress(round, false);
 }
 
 /* Runs the clients until the tasks from next to limit are done; after so many seconds no more of them are taken. */
 static void
-run_clients(const Round *round, const char *host, const char *doing, double seconds)
+run_clients(Round *round, const char *host, const char *doing, double seconds)
 {
-	Shared	   *shared = round->shared;
-	double		started = now_seconds();
-	int			first = nchildren;
-	int			running = round->options->clients;
+	Crew		crew = {.workers = round->options->clients, .work = client_run, .watch = watch, .arg = round};
 
-	for (int i = 0; i < running; i++)
-	{
-		if (fork_child() == 0)
-			client_run(round, i, host);
-	}
-	while (running > 0)
-	{
-		int			status;
-		pid_t		pid;
-
-		if (interrupted)
-			exit(128 + interrupted);
-		if (seconds > 0 && now_seconds() > started + seconds)
-			atomic_store(&shared->limit, 0);
-		show_progress(round, doing, started, false);
-		while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
-		{
-			for (int i = 0; i < nchildren; i++)
-			{
-				if (children[i] != pid)
-					continue;
-				if (i < first)
-					fail("a proxy has died");
-				children[i] = children[--nchildren];
-				running--;
-				if (status != 0 && !interrupted)
-				{
-					fprintf(stderr, "\n%s: a client has died, wait status %d\n", progname, status);
-					atomic_fetch_add(&shared->counts.bugs, 1);
-				}
-			}
-		}
-		sleep_seconds(0.02);
-	}
-	show_progress(round, doing, started, true);
+	round->host = host;
+	round->doing = doing;
+	round->since = now_seconds();
+	round->seconds = seconds;
+	run_crew(&crew);
+	atomic_fetch_add(&round->shared->counts.bugs, crew.killed);
+	tell_progress(round, true);
 }
 
 /* Waits until the backends of all connections that were cut have ended, so that nothing is done after the account. */
 static void
 await_backends(PGconn *conn, const Round *round)
 {
-	const char *params[] = {round->application};
 	double		give_up = now_seconds() + SETTLE_SECONDS;
+	long		left;
 
-	for (;;)
+	while ((left = query_long(conn, "SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity"
+							  " WHERE application_name = $1", round->application, NULL)) > 0)
 	{
-		PGresult   *result = PQexecParams(conn,
-										  "SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity"
-										  " WHERE application_name = $1", 1, NULL, params, NULL, NULL, 0);
-		int			left;
-
-		if (PQresultStatus(result) != PGRES_TUPLES_OK)
-			fail("%s", PQerrorMessage(conn));
-		left = atoi(PQgetvalue(result, 0, 0));
-		PQclear(result);
-		if (left == 0)
-			return;
-		if (interrupted)
-			exit(128 + interrupted);
+		stop_if_interrupted();
 		if (now_seconds() > give_up)
-			fail("%d server processes of connections that were cut do not end", left);
+			fail("%ld server processes of connections that were cut do not end", left);
 		sleep_seconds(0.02);
 	}
 }
@@ -530,7 +383,7 @@ compare_arrivals(const void *a, const void *b)
 static int
 plan_tasks(const Options *options, Task *tasks)
 {
-	uint64_t	random = options->seed;
+	uint64_t	random = seed;
 	Arrival    *arrivals = calloc((size_t) options->orders * 2, sizeof(Arrival));
 	int			n = 0;
 
@@ -602,11 +455,9 @@ run_mode(PGconn *conn, const Options *options, const Mode *mode, int max_tasks, 
 	long	   *stock;
 	int			ntasks;
 
-	round.shared = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (round.shared == MAP_FAILED)
-		fail("could not map %zu bytes: %s", size, strerror(errno));
+	round.shared = shared_memory(size);
 	snprintf(round.name, sizeof(round.name), "%08x.%d-%s",
-			 (unsigned) time(NULL) ^ (unsigned) parent << 20, ++rounds, mode->name);
+			 (unsigned) time(NULL) ^ (unsigned) getpid() << 20, ++rounds, mode->way.name);
 	snprintf(round.application, sizeof(round.application), "traffic %s", round.name);
 	round.nproducts = order_products(conn);
 	stock = order_stock(conn, round.nproducts);
@@ -631,7 +482,7 @@ run_mode(PGconn *conn, const Options *options, const Mode *mode, int max_tasks, 
 	end_children();				/* the proxies */
 	remove_sockets();
 
-	if (mode->with_idem)
+	if (mode->way.with_idem)
 	{
 		run->swept = plan_sweep(options, round.shared->tasks, ntasks);
 		atomic_store(&round.shared->next, ntasks);
@@ -647,41 +498,6 @@ run_mode(PGconn *conn, const Options *options, const Mode *mode, int max_tasks, 
 }
 
 static void
-usage(FILE *out)
-{
-	fprintf(out,
-			"usage: %s [option …]\n"
-			"Makes orders in a database with demo/orders.sql and the extension idem, over connections that break.\n"
-			"\n"
-			"  --conninfo TEXT    the database; it must be reached by a unix-domain socket (default: libpq's)\n"
-			"  --mode LIST        of call, claim (with idem), plain, check (without), in this order (default: all)\n"
-			"  --clients N        client processes (default 16)\n"
-			"  --orders, --keys N orders wanted, in each mode (default 1000; with --seconds, as many as fit)\n"
-			"  --seconds N        time for all modes together, more or less; the first one sets the load\n"
-			"  --proxy N          processes that cut connections; 0: no proxy, no faults (default 2)\n"
-			"  --fault-rate X     share of transactions that are cut (default 0.25)\n"
-			"  --twice-rate X     share of orders that are asked for twice (default 0.15)\n"
-			"  --deadline MS      patience of the first try of each request (default 150)\n"
-			"  --seed N           of the faults and of the choice of orders (default: from the clock, and shown)\n"
-			"  --json FILE        write the totals there, too\n"
-			"\n"
-			"Status: 0 all is well; 1 something is wrong with idem, or a control shows no double; 2 it could not run.\n",
-			progname);
-}
-
-/* A number from the command line, between two bounds. */
-static double
-number_option(const char *name, const char *text, double least, double most)
-{
-	char	   *end;
-	double		number = strtod(text, &end);
-
-	if (end == text || *end != '\0' || !(number >= least && number <= most))
-		fail("--%s must be a number from %g to %g, not \"%s\"", name, least, most, text);
-	return number;
-}
-
-static void
 add_modes(Options *options, char *list)
 {
 	for (char *name = strtok(list, ","); name != NULL; name = strtok(NULL, ","))
@@ -690,7 +506,7 @@ add_modes(Options *options, char *list)
 
 		for (int i = 0; i < order_nmodes; i++)
 		{
-			if (strcmp(order_modes[i].name, name) == 0)
+			if (strcmp(order_modes[i].way.name, name) == 0)
 				mode = &order_modes[i];
 		}
 		if (mode == NULL || options->nmodes == MAX_MODES)
@@ -699,79 +515,36 @@ add_modes(Options *options, char *list)
 	}
 }
 
+/* What the command line asks for. */
 static void
-read_options(int argc, char **argv, Options *options)
+set_options(int argc, char **argv, Options *options)
 {
-	static const struct option known[] = {
-		{"conninfo", required_argument, NULL, 'd'},
-		{"mode", required_argument, NULL, 'm'},
-		{"clients", required_argument, NULL, 'c'},
-		{"keys", required_argument, NULL, 'k'},
-		{"orders", required_argument, NULL, 'k'},
-		{"seconds", required_argument, NULL, 's'},
-		{"proxy", required_argument, NULL, 'p'},
-		{"fault-rate", required_argument, NULL, 'f'},
-		{"twice-rate", required_argument, NULL, 't'},
-		{"deadline", required_argument, NULL, 'w'},
-		{"seed", required_argument, NULL, 'r'},
-		{"json", required_argument, NULL, 'j'},
-		{"help", no_argument, NULL, 'h'},
-		{NULL, 0, NULL, 0}
+	static char all[] = "call,claim,plain,check";
+	const char *modes = NULL;
+	double		deadline = 150;
+	const Option known[] = {
+		{"mode", "list of call, claim (with idem), plain, check (without), in this order (default: all)", .text = &modes},
+		{"clients", "client processes", .whole = &options->clients, .least = 1, .most = MAX_WORKERS},
+		{"orders", "orders wanted, in each mode (1000; with --seconds, as many as fit)",
+		.whole = &options->orders, .least = 1, .most = MAX_ORDERS},
+		{"keys", "the same", .whole = &options->orders, .least = 1, .most = MAX_ORDERS},
+		{"seconds", "time for all modes together, more or less; the first one sets the load",
+		.real = &options->seconds, .least = 1, .most = 86400},
+		{"proxy", "processes that cut connections; 0: no proxy, no faults",
+		.whole = &options->proxies, .least = 0, .most = MAX_PROXIES},
+		{"fault-rate", "share of transactions that are cut", .real = &options->fault_rate, .least = 0, .most = 0.9},
+		{"twice-rate", "share of orders that are asked for twice", .real = &options->twice_rate, .least = 0, .most = 1},
+		{"deadline", "patience of the first try of each request, ms", .real = &deadline,
+		.least = 1, .most = 1000 * MAX_DEADLINE},
+		{"json", "write the totals to this file, too", .text = &options->json},
 	};
-	char		all[] = "call,claim,plain,check";
-	int			option;
 
-	*options = (Options) {.conninfo = "", .clients = 16, .proxies = 2, .fault_rate = 0.25, .twice_rate = 0.15,
-	.deadline = 0.150, .seed = ((uint64_t) time(NULL) ^ (uint64_t) getpid()) % 1000000};
-	while ((option = getopt_long(argc, argv, "", known, NULL)) != -1)
-	{
-		switch (option)
-		{
-			case 'd':
-				options->conninfo = optarg;
-				break;
-			case 'm':
-				add_modes(options, optarg);
-				break;
-			case 'c':
-				options->clients = (int) number_option("clients", optarg, 1, MAX_CLIENTS);
-				break;
-			case 'k':
-				options->orders = (int) number_option("keys", optarg, 1, MAX_ORDERS);
-				break;
-			case 's':
-				options->seconds = number_option("seconds", optarg, 1, 86400);
-				break;
-			case 'p':
-				options->proxies = (int) number_option("proxy", optarg, 0, MAX_PROXIES);
-				break;
-			case 'f':
-				options->fault_rate = number_option("fault-rate", optarg, 0, 0.9);
-				break;
-			case 't':
-				options->twice_rate = number_option("twice-rate", optarg, 0, 1);
-				break;
-			case 'w':
-				options->deadline = number_option("deadline", optarg, 1, 1000 * MAX_DEADLINE) / 1000;
-				break;
-			case 'r':
-				options->seed = (uint64_t) number_option("seed", optarg, 0, 1e15);
-				break;
-			case 'j':
-				options->json = optarg;
-				break;
-			case 'h':
-				usage(stdout);
-				exit(0);
-			default:
-				usage(stderr);
-				exit(2);
-		}
-	}
-	if (optind < argc)
-		fail("unexpected argument \"%s\"", argv[optind]);
-	if (options->nmodes == 0)
-		add_modes(options, all);
+	*options = (Options) {.clients = 16, .proxies = 2, .fault_rate = 0.25, .twice_rate = 0.15};
+	read_options(argc, argv,
+				 "Makes orders in a database with demo/orders.sql and the extension idem, over connections that break.\n"
+				 "The database must be reached by a unix-domain socket.", known, lengthof(known));
+	options->deadline = deadline / 1000;
+	add_modes(options, modes ? strdup(modes) : all);
 	if (options->orders == 0)
 		options->orders = options->seconds > 0 ? MAX_ORDERS / 10 : 1000;
 }
@@ -780,13 +553,8 @@ read_options(int argc, char **argv, Options *options)
 static void
 look_at_server(PGconn *conn, const Options *options)
 {
-	PGresult   *result = PQexec(conn, "SHOW max_connections");
-	int			room;
+	int			room = (int) query_long(conn, "SHOW max_connections", NULL) - 8;
 
-	if (PQresultStatus(result) != PGRES_TUPLES_OK)
-		fail("%s", PQerrorMessage(conn));
-	room = atoi(PQgetvalue(result, 0, 0)) - 8;
-	PQclear(result);
 	/* a client's connection, the backend of the one before, and the observer's */
 	if (3 * options->clients > room)
 		fail("%d clients need max_connections = %d", options->clients, 3 * options->clients + 8);
@@ -799,19 +567,15 @@ int
 main(int argc, char **argv)
 {
 	static Run	runs[MAX_MODES];
-	struct sigaction action = {.sa_handler = on_signal};
 	Options		options;
 	PGconn	   *conn;
 	const char *tmp = getenv("TMPDIR");
 
-	parent = getpid();
-	read_options(argc, argv, &options);
-	atexit(clean_up);
-	sigaction(SIGINT, &action, NULL);
-	sigaction(SIGTERM, &action, NULL);
-	sigaction(SIGHUP, &action, NULL);
+	begin_program("traffic");
+	atexit(remove_directory);
+	set_options(argc, argv, &options);
 
-	conn = connect_to(options.conninfo, "traffic account", NULL, NULL);
+	conn = connect_or_fail("traffic account");
 	look_at_server(conn, &options);
 	snprintf(socket_dir, sizeof(socket_dir), "%s/traffic.XXXXXX", tmp ? tmp : "/tmp");
 	if (mkdtemp(socket_dir) == NULL)
@@ -827,7 +591,7 @@ main(int argc, char **argv)
 	printf("\n%d clients, %ld orders in each mode, %.0f %% of the transactions cut, "
 		   "%.0f %% of the orders asked for twice, seed %llu\n\n",
 		   options.clients, runs[0].wanted, 100 * options.fault_rate, 100 * options.twice_rate,
-		   (unsigned long long) options.seed);
+		   (unsigned long long) seed);
 	report_table(runs, options.nmodes);
 	if (options.json != NULL)
 		report_json(options.json, &options, runs, options.nmodes);

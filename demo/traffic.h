@@ -1,6 +1,6 @@
 /*
  * traffic.h
- *		What the parts of the demo's client program share.
+ *		What the parts of the traffic program share, the part of the demo that makes orders.
  *
  * The program is several processes: the parent, clients, and proxies between the clients and the server. They share
  * one piece of memory, struct Shared, mapped before the first fork. A task belongs to the client that took it, which
@@ -9,16 +9,8 @@
 #ifndef TRAFFIC_H
 #define TRAFFIC_H
 
-#include <stdatomic.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <sys/types.h>
+#include "demo.h"
 
-#include <libpq-fe.h>
-
-#define ANSWER_SIZE		256
-#define KEY_SIZE		64
 #define MAX_MODES		8
 
 /* where a proxy can cut a connection, in the order in which a request passes these points */
@@ -98,10 +90,7 @@ typedef struct Request
 /* one way to make an order */
 typedef struct Mode
 {
-	const char *name;			/* for --mode and --json */
-	const char *title;			/* for the table, two lines */
-	const char *title2;
-	bool		with_idem;
+	Way			way;
 	Outcome		(*order) (Client *client, const Request *request, char *answer);
 } Mode;
 
@@ -135,7 +124,6 @@ typedef struct Run
 
 typedef struct Options
 {
-	const char *conninfo;
 	const Mode *modes[MAX_MODES];
 	int			nmodes;
 	int			clients;
@@ -145,14 +133,11 @@ typedef struct Options
 	double		fault_rate;
 	double		twice_rate;
 	double		deadline;
-	uint64_t	seed;
 	const char *json;
 } Options;
 
 /* traffic.c */
-extern double now_seconds(void);
 extern Outcome ask(Client *client, const char *sql, int nparams, const char *const *params, PGresult **result);
-extern _Noreturn void fail(const char *format,...) __attribute__((format(printf, 1, 2)));
 
 /* orders.c */
 extern const Mode order_modes[];
@@ -166,36 +151,11 @@ extern void order_account(PGconn *conn, const char *run_name, const Shared *shar
 
 /* proxy.c */
 extern int	proxy_listen(const char *path);
-extern _Noreturn void proxy_run(int listener, const char *server_path, double fault_rate, uint64_t seed, Cuts *cuts);
+extern _Noreturn void proxy_run(int listener, const char *server_path, double fault_rate, uint64_t chance, Cuts *cuts);
 
 /* report.c */
 extern void report_table(const Run *runs, int nruns);
 extern void report_json(const char *path, const Options *options, const Run *runs, int nruns);
 extern bool report_verdict(const Options *options, const Run *runs, int nruns);
-
-/* splitmix64: small, seedable, and good enough to choose faults by */
-static inline uint64_t
-random_bits(uint64_t *state)
-{
-	uint64_t	z = (*state += UINT64_C(0x9e3779b97f4a7c15));
-
-	z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-	z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-	return z ^ (z >> 31);
-}
-
-/* a number in [0, 1) */
-static inline double
-random_fraction(uint64_t *state)
-{
-	return (double) (random_bits(state) >> 11) / (double) (UINT64_C(1) << 53);
-}
-
-/* a number in [0, n) */
-static inline int
-random_below(uint64_t *state, int n)
-{
-	return (int) (random_fraction(state) * n);
-}
 
 #endif							/* TRAFFIC_H */

@@ -10,6 +10,8 @@
 # Nothing is installed into the system and no server but our own is touched: everything lives below
 # the temporary directory IDEM_T, and an exit trap ends what was started there and removes it; a script
 # with an exit trap of its own calls idem_cleanup in it. PG_CONFIG chooses the PostgreSQL to work with.
+# IDEM_SANITIZE=1 builds idem with the address and undefined behaviour sanitizers, and any finding ends the server
+# process by a signal; PostgreSQL 17 or later of a distribution whose preloaded libasan works (Debian 12's hangs).
 
 umask 022 # root's own umask must not hide the copies from the server's user
 
@@ -80,6 +82,9 @@ idem_private_tree() {
 idem_build() {
 	local dir=$1
 	shift
+	if [ -n "${IDEM_SANITIZE:-}" ]; then
+		set -- "$@" COPT='-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined'
+	fi
 	mkdir "$dir"
 	tar -C "$IDEM_TOP" --exclude=./.git --exclude='*.o' --exclude='*.bc' --exclude='*.so' --exclude=./results \
 		--exclude=./output_iso --exclude=./tmp_check --exclude=./log -cf - . | tar -C "$dir" --no-same-owner -xf -
@@ -117,6 +122,16 @@ idem_copy_server() {
 	for program in "$bindir"/{postgres,initdb,psql,pgbench,pg_*,createdb,dropdb,createuser,dropuser,vacuumdb,reindexdb}; do
 		if [ -x "$program" ]; then cp -Lp "$program" "$IDEM_BIN"; fi
 	done
+	if [ -n "${IDEM_SANITIZE:-}" ]; then
+		# the runtime must come first in the process that loads idem, and in no other
+		mv "$IDEM_BIN/postgres" "$IDEM_BIN/postgres.plain"
+		cat >"$IDEM_BIN/postgres" <<-END
+			#!/bin/sh
+			LD_PRELOAD=$(gcc -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 \\
+			UBSAN_OPTIONS=print_stacktrace=1:abort_on_error=1 exec $IDEM_BIN/postgres.plain "\$@"
+		END
+		chmod 755 "$IDEM_BIN/postgres"
+	fi
 	cp -RL "$sharedir/." "$IDEM_T$sharedir"
 	tar -C "$pkglibdir" --exclude=./bitcode --exclude=./pgxs -chf - . | tar -C "$IDEM_T$pkglibdir" --no-same-owner -xf -
 	rm -f "$IDEM_T$pkglibdir"/idem.so "$IDEM_T$sharedir"/extension/idem{.control,--*} # another version's

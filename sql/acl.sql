@@ -28,8 +28,9 @@ WHERE lanname <> 'c' OR prosecdef OR proconfig IS NOT NULL OR provolatile <> 'v'
    OR EXISTS (SELECT FROM aclexplode(proacl) a WHERE a.grantee NOT IN (0, proowner)) ORDER BY 1;
 -- each says what it is for
 SELECT p.oid::regprocedure AS without_comment FROM member m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND m.objid = p.oid WHERE obj_description(p.oid, 'pg_proc') IS NULL;
--- the others: no privileges but the owner's
-SELECT pg_describe_object(classid, objid, 0) AS member FROM member WHERE classid <> 'pg_proc'::regclass ORDER BY pg_describe_object(classid, objid, 0) COLLATE "C";
+-- the others, but the tables' row types, which are members from PostgreSQL 16 on: no privileges but the owner's
+SELECT pg_describe_object(classid, objid, 0) AS member FROM member WHERE classid <> 'pg_proc'::regclass
+	AND NOT EXISTS (SELECT FROM pg_type t JOIN pg_class ON reltype IN (t.oid, t.typelem) WHERE classid = 'pg_type'::regclass AND t.oid = objid) ORDER BY pg_describe_object(classid, objid, 0) COLLATE "C";
 SELECT n.nspname, a.grantee::regrole, a.privilege_type FROM pg_namespace n, aclexplode(coalesce(nspacl, acldefault('n', nspowner))) a WHERE nspname = 'idem' AND a.grantee <> nspowner;
 SELECT c.oid::regclass, a.grantee::regrole, a.privilege_type FROM pg_class c, aclexplode(coalesce(relacl, acldefault(CASE relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", relowner))) a
 WHERE relnamespace = 'idem'::regnamespace AND relkind <> 'i' AND a.grantee <> relowner;

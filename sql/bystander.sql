@@ -93,7 +93,9 @@ DROP EXTENSION idem;
 SELECT app.fingerprint() = :'before' AS as_it_was;
 SELECT app.use();
 SELECT count(*) FROM pg_namespace WHERE nspname = 'idem';
+\set VERBOSITY terse
 SELECT idem_claim('bystander', '1');
+\set VERBOSITY default
 \echo :LAST_ERROR_SQLSTATE
 -- the same in one transaction that fails
 BEGIN;
@@ -130,12 +132,14 @@ SELECT app.fingerprint() = :'before' AS as_it_was;
 -- In other schemas, with names that need care
 --
 CREATE SCHEMA "odd Name";
+CREATE FUNCTION pg_temp.same(r json) RETURNS json LANGUAGE sql AS 'SELECT r';
 CREATE EXTENSION idem SCHEMA "odd Name";
 SELECT "odd Name".idem_claim('bystander', '1'), "odd Name".idem_claim('bystander', '1'), "odd Name".idem_respond('bystander', '1', '1'), (SELECT count(*) FROM "odd Name".idem_claim_batch('bystander', '{1, 2}') WHERE claimed);
 CALL "odd Name".idem_purge('1 day');
 SET search_path = "odd Name";
-SELECT idem_claim('bystander', '1'), idem_call('bystander', '3', 'json_strip_nulls', '{"a": null}');
+SELECT idem_claim('bystander', '1'), idem_call('bystander', '3', 'pg_temp.same', '{}');
 RESET search_path;
+DROP FUNCTION pg_temp.same;
 DROP EXTENSION idem;
 SELECT count(*) FROM pg_proc WHERE pronamespace = '"odd Name"'::regnamespace;
 DROP SCHEMA "odd Name";

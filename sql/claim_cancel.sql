@@ -24,6 +24,7 @@ CREATE FUNCTION pg_temp.put(seq text, status "char", age interval DEFAULT '0', l
 			clock_timestamp() + $4, CASE WHEN $2 IN ('d', 'f', 'o') THEN to_json($1) END)
 	RETURNING seq
 $$;
+CREATE FUNCTION pg_temp.same(r json) RETURNS json LANGUAGE sql AS 'SELECT r';
 CREATE FUNCTION pg_temp.keys() RETURNS text LANGUAGE sql AS $$SELECT string_agg(seq, ', ' ORDER BY seq) FROM idem.claim$$;
 
 --
@@ -35,7 +36,7 @@ SELECT idem_response('claim_cancel', 'unseen') IS NULL AS no_response;
 -- the late original is refused
 SELECT idem_claim('claim_cancel', 'unseen'), idem_claim('claim_cancel', 'unseen', '{"a": 1}'), idem_claim('claim_cancel', 'unseen', wait => false);
 SELECT * FROM idem_claim_batch('claim_cancel', '{unseen}');
-SELECT pg_temp.try($$SELECT idem_call('claim_cancel', 'unseen', 'json_strip_nulls', '1')$$);
+SELECT pg_temp.try($$SELECT idem_call('claim_cancel', 'unseen', 'pg_temp.same', '1')$$);
 SELECT pg_temp.try($$SELECT idem_respond('claim_cancel', 'unseen', '1')$$);
 SELECT status FROM idem_lookup('claim_cancel', 'unseen');
 

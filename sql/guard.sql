@@ -10,7 +10,7 @@ SELECT 'CREATE EXTENSION amcheck SCHEMA regress_guard' FROM pg_available_extensi
 
 -- The route this session took: SQL keeps a plan of the INSERT. Only a fresh session, which has none yet, can tell direct.
 CREATE FUNCTION regress_guard.route() RETURNS text LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog AS $$
-	SELECT CASE WHEN count(*) > 0 THEN 'sql' ELSE 'direct' END FROM pg_backend_memory_contexts WHERE name ~ '^CachedPlan' AND ident ~* 'INSERT INTO idem\.claim'
+	SELECT CASE WHEN count(*) > 0 THEN 'sql' ELSE 'direct' END FROM pg_backend_memory_contexts WHERE name ~ '^CachedPlan' AND ident ~ 'INSERT INTO idem\.claim .* ON CONFLICT'
 $$;
 
 -- an open key, which only an attempt leaves

@@ -25,6 +25,8 @@ END $$;
 --
 CREATE TYPE mood AS ENUM ('sad', 'ok', 'happy');
 CREATE DOMAIN code AS text CHECK (VALUE ~ '^[a-z]+$');
+CREATE DOMAIN codes AS varchar(3)[] CHECK (cardinality(VALUE) < 3);
+CREATE DOMAIN temper AS mood CHECK (VALUE <> 'happy');
 CREATE DOMAIN small AS int CHECK (VALUE < 1000);
 CREATE TYPE pair AS (a int, b text);
 CREATE TABLE kinds (kind text, literal text, other text, casts text[]);
@@ -56,6 +58,11 @@ INSERT INTO kinds VALUES
 	('inet', '10.0.0.1', '10.0.0.2', '{inet}'),
 	('int4[]', '{1,2}', '{1}', '{int4[],bigint[]}'),
 	('text[]', '{a,b}', '{a}', '{text[],varchar[]}'),
+	('varchar(3)[]', '{a,bcd}', '{a}', '{text[],varchar[]}'),
+	('numeric(5,2)[]', '{1.25,2}', '{1}', '{numeric[]}'),
+	('codes', '{abc,abd}', '{abc}', '{text[],varchar[],codes}'),
+	('mood[]', '{ok,sad}', '{ok}', '{mood[]}'),
+	('temper', 'ok', 'sad', '{mood,temper}'),
 	('int4range', '[1,5)', '[1,6)', '{int4range}'),
 	('pair', '(1,a)', '(1,b)', '{pair}'),
 	('jsonb', '{"a":1}', '{"a":2}', '{jsonb}');

@@ -71,6 +71,23 @@ idem_check_text(Datum value, const char *name, int maxlen)
 				 errhint("Use a shorter value, for instance a digest of it.")));
 }
 
+/* The name of a column given: not null, not empty. */
+const char *
+idem_arg_column(FunctionCallInfo fcinfo, int argno, const char *name)
+{
+	const char *value;
+
+	idem_arg_not_null(fcinfo, argno, name);
+	value = NameStr(*PG_GETARG_NAME(argno));
+	if (value[0] == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"%s\" must not be empty", name),
+				 errdetail("\"%s\" has 0 bytes.", name),
+				 errhint("Pass the name of a column.")));
+	return value;
+}
+
 /* The boolean given: not null. */
 bool
 idem_arg_bool(FunctionCallInfo fcinfo, int argno, const char *name)
@@ -103,6 +120,7 @@ idem_arg_interval(FunctionCallInfo fcinfo, int argno, const char *name)
 				 errhint("Pass an interval such as '30 seconds'.")));
 	if (value->month < -MAX_INTERVAL_YEARS * MONTHS_PER_YEAR ||
 		value->day < -MAX_INTERVAL_YEARS * DAYS_PER_YEAR ||
+		value->time < -MAX_INTERVAL_YEARS * DAYS_PER_YEAR * USECS_PER_DAY ||
 		idem_time_after(now, value) <= now)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

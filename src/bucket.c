@@ -6,8 +6,9 @@
  * The contract.  What is available of an item is the sum of its buckets, the
  * rows of idem.stock.  A taker who finds a bucket that nobody is at, with as
  * much as he wants, takes it there and meets nobody; that is what makes one
- * hot item as fast as many.  An item is short only if all its buckets together
- * hold too little, and that answer is exact.
+ * hot item as fast as many.  He begins looking anywhere, and reads no further
+ * than he must.  An item is short only if all its buckets together hold too
+ * little, and that answer is exact.
  *
  * Why it is exact.  "Short" is only ever said of the sum of what is committed,
  * read by one snapshot: what an open transaction takes still counts, what one
@@ -52,9 +53,11 @@
 #include "access/genam.h"
 #include "access/heapam.h"
 #include "access/multixact.h"
+#include "access/stratnum.h"
 #include "access/transam.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "common/hashfn.h"
 #include "common/pg_prng.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
@@ -62,6 +65,7 @@
 #include "storage/procarray.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
 #include "utils/numeric.h"
 #include "utils/rel.h"
@@ -100,6 +104,10 @@ IdemTable	idem_stock_table = {
 	.update = IDEM_PLAN_STOCK_UPDATE
 };
 
+static int	read_from(IdemStore *store, Datum item, int32 first,
+					  Datum enough, IdemBucket **buckets);
+static bool glimpse(IdemStore *store, IdemLine *line);
+static int16 *guess(Datum item);
 static bool read_line(IdemStore *store, IdemLine *line);
 static IdemPlanned plan_line(IdemStore *store, IdemLine *line);
 static IdemPlanned plan_one(IdemStore *store, IdemLine *line,
@@ -117,7 +125,6 @@ static TransactionId holder_of(Buffer buffer, HeapTuple tuple);
 static int	sql_read(IdemStore *store, Datum item, IdemBucket **buckets);
 static void write_bucket(IdemStore *store, Datum item,
 						 const IdemBucket *bucket, Datum quantity);
-static Datum total_of(const IdemBucket *buckets, int n);
 static void changed_error(Datum item);
 static Datum add(Datum a, Datum b);
 static Datum subtract(Datum a, Datum b);
@@ -130,52 +137,20 @@ idem_bucket_total(IdemStore *store, Datum item)
 {
 	IdemBucket *buckets;
 	int			n = idem_bucket_read(store, item, &buckets);
+	Datum		total = NumericGetDatum(int64_to_numeric(0));
 
-	return total_of(buckets, n);
+	for (int i = 0; i < n; i++)
+		total = add(total, buckets[i].quantity);
+	return total;
 }
 
 /* The buckets of an item by number, as they were at one moment. */
 int
 idem_bucket_read(IdemStore *store, Datum item, IdemBucket **buckets)
 {
-	Snapshot	snapshot;
-	ScanKeyData scankey;
-	SysScanDesc scandesc;
-	HeapTuple	tuple;
-	Datum		zero;
-	int			n = 0;
-	int			room = 16;
-
 	if (!idem_store_is_direct(store))
 		return sql_read(store, item, buckets);
-
-	*buckets = palloc_array(IdemBucket, room);
-	zero = NumericGetDatum(int64_to_numeric(0));
-	idem_store_scankey(&scankey, store->table, STOCK_ITEM, item);
-	snapshot = RegisterSnapshot(IsolationIsSerializable() ?
-								GetTransactionSnapshot() : GetLatestSnapshot());
-	scandesc = systable_beginscan_ordered(store->heap, store->index, snapshot,
-										  1, &scankey);
-	while ((tuple = systable_getnext_ordered(scandesc,
-											 ForwardScanDirection)) != NULL)
-	{
-		Datum		values[STOCK_COLUMNS];
-		bool		nulls[STOCK_COLUMNS];
-		IdemBucket *bucket;
-
-		if (n == room)
-			*buckets = repalloc(*buckets, (room *= 2) * sizeof(IdemBucket));
-		bucket = &(*buckets)[n++];
-		heap_deform_tuple(tuple, RelationGetDescr(store->heap), values, nulls);
-		bucket->number = DatumGetInt32(values[STOCK_BUCKET]);
-		bucket->empty = idem_same_bytes(values[STOCK_QUANTITY], zero);
-		bucket->quantity = bucket->empty ? zero :
-			NumericGetDatum(DatumGetNumericCopy(values[STOCK_QUANTITY]));
-		bucket->tid = tuple->t_self;
-	}
-	systable_endscan_ordered(scandesc);
-	UnregisterSnapshot(snapshot);
-	return n;
+	return read_from(store, item, 0, (Datum) 0, buckets);
 }
 
 /*
@@ -189,7 +164,7 @@ idem_bucket_short(IdemStore *store, IdemLine *lines, int n)
 	{
 		if (!lines[i].wanted || lines[i].ready)
 			continue;
-		if (read_line(store, &lines[i]))
+		if (!glimpse(store, &lines[i]) && read_line(store, &lines[i]))
 			return true;
 	}
 	return false;
@@ -315,12 +290,115 @@ idem_bucket_add(IdemStore *store, Datum item, Datum quantity, int nbuckets)
 }
 
 
+/*
+ * Reads the buckets of an item, beginning at a number, and not beyond one that
+ * has enough, unless enough is 0.
+ */
+static int
+read_from(IdemStore *store, Datum item, int32 first, Datum enough,
+		  IdemBucket **buckets)
+{
+	Datum		zero = NumericGetDatum(int64_to_numeric(0));
+	bool		found = false;
+	int			n = 0;
+	int			room = 16;
+	Snapshot	snapshot;
+	ScanKeyData scankeys[STOCK_KEYS];
+	SysScanDesc scandesc;
+	HeapTuple	tuple;
+
+	*buckets = palloc_array(IdemBucket, room);
+	idem_store_scankey(&scankeys[STOCK_ITEM], store->table, STOCK_ITEM, item);
+	ScanKeyEntryInitialize(&scankeys[STOCK_BUCKET], 0, STOCK_BUCKET + 1,
+						   BTGreaterEqualStrategyNumber, INT4OID, InvalidOid,
+						   F_INT4GE, Int32GetDatum(first));
+	snapshot = RegisterSnapshot(IsolationIsSerializable() ?
+								GetTransactionSnapshot() : GetLatestSnapshot());
+	scandesc = systable_beginscan_ordered(store->heap, store->index, snapshot,
+										  first > 0 ? 2 : 1, scankeys);
+	while (!found &&
+		   (tuple = systable_getnext_ordered(scandesc,
+											 ForwardScanDirection)) != NULL)
+	{
+		Datum		values[STOCK_COLUMNS];
+		bool		nulls[STOCK_COLUMNS];
+		IdemBucket *bucket;
+
+		if (n == room)
+			*buckets = repalloc(*buckets, (room *= 2) * sizeof(IdemBucket));
+		bucket = &(*buckets)[n++];
+		heap_deform_tuple(tuple, RelationGetDescr(store->heap), values, nulls);
+		bucket->number = DatumGetInt32(values[STOCK_BUCKET]);
+		bucket->empty = idem_same_bytes(values[STOCK_QUANTITY], zero);
+		bucket->quantity = bucket->empty ? zero :
+			NumericGetDatum(DatumGetNumericCopy(values[STOCK_QUANTITY]));
+		bucket->tid = tuple->t_self;
+		found = enough != (Datum) 0 && !bucket->empty &&
+			compare(bucket->quantity, enough) >= 0;
+	}
+	systable_endscan_ordered(scandesc);
+	UnregisterSnapshot(snapshot);
+	return n;
+}
+
+/*
+ * Looks for a bucket with enough for a line, beginning anywhere, without
+ * reading all of them.  False: there may be one all the same.
+ */
+static bool
+glimpse(IdemStore *store, IdemLine *line)
+{
+	int			nbuckets = *guess(line->item);
+
+	/* whoever locks in order must not begin anywhere else any more */
+	if (nbuckets < 2 || line->in_order || !idem_store_is_direct(store) ||
+		IsolationIsSerializable())
+		return false;
+	line->nbuckets = read_from(store, line->item,
+							   pg_prng_uint64_range(&pg_global_prng_state, 0,
+													nbuckets - 1),
+							   line->quantity, &line->buckets);
+	line->glimpsed = line->nbuckets > 0 &&
+		compare(line->buckets[line->nbuckets - 1].quantity,
+				line->quantity) >= 0;
+	if (!line->glimpsed)
+		pfree(line->buckets);
+	return line->glimpsed;
+}
+
+/*
+ * Where the number of an item's buckets is kept as long as one of them served,
+ * else 0.  It is a guess: items share places, and nobody says when buckets are
+ * added.  It only decides where looking begins, and that it need not begin by
+ * reading them all.
+ */
+static int16 *
+guess(Datum item)
+{
+	static int16 guesses[64];
+	struct varlena *value = (struct varlena *) DatumGetPointer(item);
+
+	return &guesses[hash_bytes((unsigned char *) VARDATA_ANY(value),
+							   VARSIZE_ANY_EXHDR(value)) % lengthof(guesses)];
+}
+
 /* Reads the buckets of a line's item.  True: they hold too little. */
 static bool
 read_line(IdemStore *store, IdemLine *line)
 {
+	Datum		total = NumericGetDatum(int64_to_numeric(0));
+
+	*guess(line->item) = 0;
 	line->nbuckets = idem_bucket_read(store, line->item, &line->buckets);
-	return compare(total_of(line->buckets, line->nbuckets), line->quantity) < 0;
+	for (int i = 0; i < line->nbuckets; i++)
+	{
+		if (line->buckets[i].empty)
+			continue;
+		total = add(total, line->buckets[i].quantity);
+		if (compare(total, line->quantity) >= 0)
+			return false;
+	}
+	return true;
 }
 
 /*
@@ -330,6 +408,22 @@ read_line(IdemStore *store, IdemLine *line)
 static IdemPlanned
 plan_line(IdemStore *store, IdemLine *line)
 {
+	if (line->glimpsed)
+	{
+		IdemBucket *bucket = &line->buckets[line->nbuckets - 1];
+
+		line->glimpsed = false;
+		line->ntakes = 0;
+		if (lock_bucket(store, line->item, bucket, false, NULL) == LOCKED)
+		{
+			keep_take(line, bucket, line->quantity);
+			return IDEM_PLANNED;
+		}
+		pfree(line->buckets);
+		if (read_line(store, line))
+			return IDEM_SHORT;
+	}
+
 	for (;;)
 	{
 		IdemPlanned planned = IDEM_SHORT;
@@ -374,6 +468,7 @@ plan_one(IdemStore *store, IdemLine *line, IdemBucket *buckets, int n)
 				sql_try_bucket(store, line, bucket))
 		{
 			case LOCKED:
+				*guess(line->item) = n;
 				keep_take(line, bucket, line->quantity);
 				return IDEM_PLANNED;
 			case BUSY:
@@ -631,7 +726,10 @@ static void
 write_bucket(IdemStore *store, Datum item, const IdemBucket *bucket,
 			 Datum quantity)
 {
-	IdemRow		row = {.presence = IDEM_PRESENT,.tid = bucket->tid};
+	IdemRow		row = {
+		.presence = IDEM_PRESENT,
+		.tid = bucket->tid
+	};
 
 	row.values[STOCK_ITEM] = item;
 	row.values[STOCK_BUCKET] = Int32GetDatum(bucket->number);
@@ -639,19 +737,6 @@ write_bucket(IdemStore *store, Datum item, const IdemBucket *bucket,
 	store->row_locked = true;
 	if (!idem_store_update(store, &row, row.values, row.nulls))
 		elog(ERROR, "bucket %d changed while it was locked", bucket->number);
-}
-
-/* The sum of buckets, 0 for none. */
-static Datum
-total_of(const IdemBucket *buckets, int n)
-{
-	Datum		total = n > 0 ? buckets[0].quantity :
-		NumericGetDatum(int64_to_numeric(0));
-
-	for (int i = 1; i < n; i++)
-		if (!buckets[i].empty)
-			total = add(total, buckets[i].quantity);
-	return total;
 }
 
 /* Under serializable: no bucket serves that our snapshot could vouch for. */

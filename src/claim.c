@@ -34,9 +34,11 @@
 #include "idem.h"
 
 #include "access/htup_details.h"
+#include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_type.h"
+#include "executor/tuptable.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -44,6 +46,8 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/regproc.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
@@ -56,12 +60,23 @@ typedef struct BatchKey
 	bool		claimed;
 } BatchKey;
 
+/* Where idem_call has put its row. */
+typedef struct OwnRow
+{
+	ItemPointerData tid;		/* invalid: not known */
+	Oid			relfilenode;	/* in which file of the table */
+} OwnRow;
+
 static bool take_key(IdemStore *store, const Datum *key, Datum request,
 					 IdemClaimStatus status, IdemRow *row);
 static bool settled(const Datum *key, const IdemRow *row, Datum request);
 static void in_progress_error(const Datum *key, const IdemRow *row,
 							  const char *hint);
-static void record_answer(IdemStore *store, const Datum *key, Datum response);
+static void cancelled_error(const Datum *key);
+static void record_answer(IdemStore *store, const Datum *key,
+						  const OwnRow *own, Datum response);
+static void find_own(IdemStore *store, const Datum *key, const OwnRow *own,
+					 IdemRow *row);
 static bool call_function(Oid function, bool as_jsonb, bool from_jsonb,
 						  Datum request, Datum *response);
 static void check_function(Oid function, bool *as_jsonb, bool *from_jsonb);
@@ -205,6 +220,8 @@ idem_respond(PG_FUNCTION_ARGS)
 			in_progress_error(key, &row, row.nulls[CLAIM_LEASE_UNTIL] ?
 							  "The answer is what the function that idem_call runs returns." :
 							  "Only the holder of the attempt can complete it.");
+		if (status == CLAIM_CANCELLED)
+			cancelled_error(key);
 
 		if (status == CLAIM_DONE && !row.nulls[CLAIM_RESPONSE] &&
 			idem_same_bytes(row.values[CLAIM_RESPONSE], response))
@@ -329,6 +346,7 @@ idem_call(PG_FUNCTION_ARGS)
 	bool		answered;
 	IdemStore	store;
 	IdemRow		row;
+	OwnRow		own;
 
 	idem_claim_key(fcinfo, key);
 	idem_arg_not_null(fcinfo, 2, "function");
@@ -343,24 +361,22 @@ idem_call(PG_FUNCTION_ARGS)
 	if (take_key(&store, key, idem_request_digest(DatumGetJsonbP(normalised)),
 				 CLAIM_RUNNING, &row))
 	{
+		own.tid = store.inserted;
+		own.relfilenode = store.heap->rd_rel->relfilenode;
+
 		/* the function may do to our table what calls for the other route */
 		idem_store_close(&store);
 		answered = call_function(function, as_jsonb, from_jsonb,
 								 as_jsonb ? normalised : request, &response);
 		idem_store_open(&store, &idem_claim_table, IDEM_WRITE, true);
-		record_answer(&store, key, answered ? response : (Datum) 0);
+		record_answer(&store, key, &own, answered ? response : (Datum) 0);
 	}
 	else
 	{
 		switch (idem_claim_status(&row))
 		{
 			case CLAIM_CANCELLED:
-				ereport(ERROR,
-						(errcode(ERRCODE_IDEM_STALE),
-						 errmsg("claim is cancelled"),
-						 errdetail("Key %s was cancelled and will never run.",
-								   idem_store_key(&idem_claim_table, key)),
-						 errhint("Use another key if the work is wanted after all.")));
+				cancelled_error(key);
 				break;
 			case CLAIM_RUNNING:
 				ereport(ERROR,
@@ -583,15 +599,28 @@ in_progress_error(const Datum *key, const IdemRow *row, const char *hint)
 			 errhint("%s", hint)));
 }
 
+/* What was cancelled is neither run nor answered. */
+static void
+cancelled_error(const Datum *key)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_IDEM_STALE),
+			 errmsg("claim is cancelled"),
+			 errdetail("Key %s was cancelled and will never run.",
+					   idem_store_key(&idem_claim_table, key)),
+			 errhint("Use another key if the work is wanted after all.")));
+}
+
 /* Ends what idem_call began: the key is done, with its answer if there is one. */
 static void
-record_answer(IdemStore *store, const Datum *key, Datum response)
+record_answer(IdemStore *store, const Datum *key, const OwnRow *own,
+			  Datum response)
 {
 	IdemRow		row;
 
 	do
 	{
-		idem_store_find(store, key, &row);
+		find_own(store, key, own, &row);
 		if (row.presence != IDEM_PRESENT || idem_claim_status(&row) != CLAIM_RUNNING)
 			elog(ERROR, "claim %s is lost", idem_store_key(&idem_claim_table, key));
 
@@ -601,6 +630,33 @@ record_answer(IdemStore *store, const Datum *key, Datum response)
 		row.values[CLAIM_RESPONSE] = response;
 		row.nulls[CLAIM_RESPONSE] = response == (Datum) 0;
 	} while (!idem_store_update(store, &row, row.values, row.nulls));
+}
+
+/*
+ * Finds the row that idem_call has inserted, where it was put if it is still
+ * there.  Only an administrator can have moved or changed it meanwhile, but
+ * then it must be looked for as any other.
+ */
+static void
+find_own(IdemStore *store, const Datum *key, const OwnRow *own, IdemRow *row)
+{
+	row->presence = IDEM_ABSENT;
+	if (idem_store_is_direct(store) && ItemPointerIsValid(&own->tid) &&
+		own->relfilenode == store->heap->rd_rel->relfilenode)
+	{
+		TupleTableSlot *slot = table_slot_create(store->heap, NULL);
+		ItemPointerData tid = own->tid;
+
+		if (table_tuple_fetch_row_version(store->heap, &tid, SnapshotSelf, slot))
+			(void) idem_store_judge(store,
+									ExecFetchSlotHeapTuple(slot, false, NULL),
+									SnapshotSelf, row);
+		ExecDropSingleTupleTableSlot(slot);
+	}
+	if (row->presence == IDEM_ABSENT ||
+		!idem_same_bytes(row->values[CLAIM_SOURCE], key[CLAIM_SOURCE]) ||
+		!idem_same_bytes(row->values[CLAIM_SEQ], key[CLAIM_SEQ]))
+		idem_store_find(store, key, row);
 }
 
 /* Runs the function of idem_call.  False: its answer is null. */
@@ -638,7 +694,6 @@ check_function(Oid function, bool *as_jsonb, bool *from_jsonb)
 {
 	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
 	Form_pg_proc proc;
-	char	   *name;
 
 	if (!HeapTupleIsValid(tuple))
 		ereport(ERROR,
@@ -647,12 +702,12 @@ check_function(Oid function, bool *as_jsonb, bool *from_jsonb)
 				 errdetail("No function has the OID %u.", function),
 				 errhint("Pass the name of a function that takes and returns json or jsonb.")));
 	proc = (Form_pg_proc) GETSTRUCT(tuple);
-	name = format_procedure(function);
 
 	if (proc->prokind != PROKIND_FUNCTION || proc->proretset)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("%s is not a plain function", name),
+				 errmsg("%s is not a plain function",
+						format_procedure(function)),
 				 errdetail("Procedures, aggregates, window functions and functions that return sets cannot be called so."),
 				 errhint("Pass a function that takes and returns json or jsonb.")));
 	if (proc->pronargs != 1 ||
@@ -661,7 +716,8 @@ check_function(Oid function, bool *as_jsonb, bool *from_jsonb)
 		(proc->prorettype != JSONOID && proc->prorettype != JSONBOID))
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("%s has the wrong signature", name),
+				 errmsg("%s has the wrong signature",
+						format_procedure(function)),
 				 errdetail("It takes %d arguments and returns %s.",
 						   proc->pronargs, format_type_be(proc->prorettype)),
 				 errhint("Pass a function that takes one json or jsonb and returns json or jsonb.")));
@@ -669,10 +725,12 @@ check_function(Oid function, bool *as_jsonb, bool *from_jsonb)
 						ACL_EXECUTE) != ACLCHECK_OK)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied for function %s", name),
+				 errmsg("permission denied for function %s",
+						format_procedure(function)),
 				 errdetail("Role \"%s\" may not execute it.",
 						   GetUserNameFromId(GetUserId(), false)),
-				 errhint("Run GRANT EXECUTE ON FUNCTION %s TO \"%s\".", name,
+				 errhint("Run GRANT EXECUTE ON FUNCTION %s TO \"%s\".",
+						 format_procedure(function),
 						 GetUserNameFromId(GetUserId(), false))));
 
 	*as_jsonb = proc->proargtypes.values[0] == JSONBOID;
@@ -743,6 +801,7 @@ claim_free_run(IdemStore *store, Datum source, BatchKey *keys, int n)
 	int			nabsent = 0;
 	int			ninserted = 0;
 	int			run;
+	IdemWalk	walk;
 
 	n = Min(n, IDEM_RESERVE_MAX);
 	for (int i = 0; i < n; i++)
@@ -752,12 +811,13 @@ claim_free_run(IdemStore *store, Datum source, BatchKey *keys, int n)
 	}
 
 	idem_store_reserve(store, reserve, n);
+	idem_walk_begin(&walk, store, reserve, n);
 	for (run = 0; run < n; run++)
 	{
 		Datum	   *key = &reserve[run * CLAIM_KEYS];
 		IdemRow		row;
 
-		idem_store_find(store, key, &row);
+		idem_walk_find(&walk, key, &row);
 		if (row.presence == IDEM_ABSENT)
 		{
 			values[nabsent] = palloc_array(Datum, CLAIM_COLUMNS);
@@ -769,9 +829,11 @@ claim_free_run(IdemStore *store, Datum source, BatchKey *keys, int n)
 		else if (row.presence == IDEM_BUSY || !settled(key, &row, (Datum) 0))
 			break;
 	}
+	idem_walk_end(&walk);
 	if (nabsent > 0)
 		ninserted = idem_store_insert_many(store, values, nulls, nabsent);
 	idem_store_release(store);
+	Assert(ninserted <= nabsent);
 
 	for (int i = 0; i < ninserted; i++)
 		keys[absent[i]].claimed = true;

@@ -34,6 +34,11 @@
 	 pg_proc_aclcheck(objectid, roleid, mode))
 #endif
 
+/* 18 put the word before the declaration, where C11 wants it */
+#if PG_VERSION_NUM < 180000
+#define pg_noreturn pg_attribute_noreturn()
+#endif
+
 /*
  * heap_update(), answering in needs_index whether the new version needs index
  * entries of its own.  16 added the output argument; before, the tuple told.

@@ -39,8 +39,7 @@ typedef struct Parser
 static int	parse_state(Parser *parser, IdemMachine *machine);
 static bool parse_arrow(Parser *parser);
 static void skip_space(Parser *parser);
-static void syntax_error(Parser *parser, const char *expected)
-			pg_attribute_noreturn();
+pg_noreturn static void syntax_error(Parser *parser, const char *expected);
 static int	find_state(const IdemMachine *machine, const char *name, int len,
 					   uint32 hash);
 static void enlarge_slots(IdemMachine *machine);

@@ -57,6 +57,8 @@ extern text *idem_arg_text(FunctionCallInfo fcinfo, int argno,
 extern void idem_arg_not_null(FunctionCallInfo fcinfo, int argno,
 							  const char *name);
 extern void idem_check_text(Datum value, const char *name, int maxlen);
+extern const char *idem_arg_column(FunctionCallInfo fcinfo, int argno,
+								   const char *name);
 extern bool idem_arg_bool(FunctionCallInfo fcinfo, int argno, const char *name);
 extern Interval *idem_arg_interval(FunctionCallInfo fcinfo, int argno,
 								   const char *name);
@@ -181,6 +183,7 @@ typedef struct IdemStore
 	bool		busy;			/* another transaction was in the way */
 	bool		row_locked;		/* through SQL: the row found is locked */
 	ItemPointerData locked;		/* directly: this row version is locked */
+	ItemPointerData inserted;	/* directly: the row inserted last */
 	int			refused;		/* through SQL: writes that came to nothing */
 	int			nreserved;
 	LOCKTAG		reserved[IDEM_RESERVE_MAX];
@@ -239,11 +242,29 @@ extern bool idem_store_lock(IdemStore *store, const IdemRow *row,
 extern bool idem_store_update(IdemStore *store, IdemRow *row,
 							  const Datum *values, const bool *nulls);
 extern void idem_store_refused(IdemStore *store, const Datum *key);
+extern bool idem_store_judge(const IdemStore *store, HeapTuple tuple,
+							 Snapshot snapshot, IdemRow *row);
 extern void idem_store_scankey(ScanKey scankey, const IdemTable *table, int i,
 							   Datum value);
 extern char *idem_store_key(const IdemTable *table, const Datum *key);
 extern void idem_check_owner(const IdemTable *table, const Datum *key,
 							 Datum owner);
+
+/* walk.c: many keys at once, from idem_walk_begin to idem_walk_end */
+typedef struct IdemWalk
+{
+	IdemStore  *store;
+	const Datum *last;			/* the last key */
+	SnapshotData snapshot;
+	struct SysScanDescData *scandesc;	/* NULL: begin at the next key */
+	HeapTuple	ahead;			/* the row it stands at; NULL: behind the last */
+	int			patience;		/* rows to step over; 0: walk no more */
+} IdemWalk;
+
+extern void idem_walk_begin(IdemWalk *walk, IdemStore *store,
+							const Datum *keys, int n);
+extern void idem_walk_find(IdemWalk *walk, const Datum *key, IdemRow *row);
+extern void idem_walk_end(IdemWalk *walk);
 
 /* claim_row.c: a row of idem.claim, for claims and attempts alike */
 typedef enum IdemClaimColumn
@@ -446,7 +467,7 @@ typedef struct IdemKeyCast
 	Oid			given;			/* InvalidOid: not yet known */
 	IdemCastKind kind;
 	Oid			func;			/* IDEM_CAST_FUNCTION */
-	Oid			back;			/* its reverse, to see whether it lost anything */
+	Oid			back;			/* its reverse: was anything lost? */
 	Oid			given_equals;	/* function that compares values given */
 } IdemKeyCast;
 
@@ -481,7 +502,7 @@ extern bool idem_target_insert(IdemTarget *target, TupleDesc desc,
 							   bool arbiter, Datum *result);
 extern char *idem_target_columns(const IdemTarget *target);
 extern char *idem_target_key_text(const IdemTarget *target);
-extern void idem_target_no_row(const IdemTarget *target) pg_attribute_noreturn();
+pg_noreturn extern void idem_target_no_row(const IdemTarget *target);
 extern void idem_target_close(IdemTarget *target);
 
 /* version.c: known to rowspec.c, because it changes no column but its own */
@@ -504,11 +525,11 @@ typedef struct IdemToken
 	uint8		mac[IDEM_TOKEN_MAC_BYTES];
 } IdemToken;
 
-extern void idem_token_key_text(char *text, const uint8 *number);
-extern void idem_token_head(char *text, const char *key, TimestampTz expires,
+extern void idem_token_key_text(char *out, const uint8 *number);
+extern void idem_token_head(char *out, const char *key, TimestampTz expires,
 							const uint8 *nonce);
-extern void idem_token_seal(char *text, const uint8 *mac);
-extern bool idem_token_parse(const char *text, int len, IdemToken *token);
+extern void idem_token_seal(char *out, const uint8 *mac);
+extern bool idem_token_parse(const char *in, int len, IdemToken *token);
 
 /* token.c: its tables, for the purge */
 extern IdemTable idem_token_spent_table;
@@ -533,6 +554,8 @@ typedef struct IdemLine
 	/* bucket.c's, all zero at first */
 	int			nbuckets;
 	IdemBucket *buckets;		/* as they were read last */
+	bool		glimpsed;		/* only some were read, of which the last has
+								 * enough */
 	bool		ready;			/* takes are locked, and enough */
 	bool		in_order;		/* buckets are locked in order, from the first */
 	IdemBucket	busy;			/* the one to wait for */

@@ -42,8 +42,8 @@ static Datum cast_value(const IdemKeyColumn *key, const IdemKeyCast *cast,
 static Datum apply_length(const IdemKeyColumn *key, Datum value);
 static Datum call_cast(Oid func, Datum value, int32 typmod, Oid collation);
 static bool same_value(Oid func, Oid collation, Datum a, Datum b);
-static void refuse_changed(Oid heap, const IdemKeyColumn *key, Oid given,
-						   Datum value) pg_attribute_noreturn();
+pg_noreturn static void refuse_changed(Oid heap, const IdemKeyColumn *key, Oid given,
+									   Datum value);
 
 
 /* A value given for a column of the key, as one of the column's base type. */
@@ -63,7 +63,7 @@ idem_key_value(IdemKeyCast *kept, Oid heap, const IdemKeyColumn *key,
 	result = cast_value(key, &cast, value);
 	if (OidIsValid(cast.back) && OidIsValid(cast.given_equals) &&
 		!same_value(cast.given_equals, key->collation, value,
-			   call_cast(cast.back, result, -1, key->collation)))
+					call_cast(cast.back, result, -1, key->collation)))
 		refuse_changed(heap, key, given, value);
 
 	if (key->typmod >= 0)

@@ -352,10 +352,14 @@ load_machine(const char *name, Oid owner)
 		int			indexes[2] = {IDEM_NO_STATE, IDEM_NO_STATE};
 
 		for (int j = 0; j < 2; j++)
+		{
+			text	   *state = (text *) DatumGetPointer(states[j][i]);
+
 			if (!missing[j][i])
 				indexes[j] = idem_machine_add_state(machine,
-									   VARDATA_ANY(DatumGetPointer(states[j][i])),
-									   VARSIZE_ANY_EXHDR(DatumGetPointer(states[j][i])));
+													VARDATA_ANY(state),
+													VARSIZE_ANY_EXHDR(state));
+		}
 		idem_machine_add_transition(machine, indexes[0], indexes[1]);
 	}
 	return machine;

@@ -506,7 +506,7 @@ static KeptPlan kept_plans[IDEM_PLANS] = {
 
 static SPIPlanPtr kept_plan(KeptPlan *kept);
 static SPIPlanPtr row_plan(const IdemRowSpec *spec, const char *text,
-								int nargs, const Oid *types);
+						   int nargs, const Oid *types);
 static void append_key(StringInfo text, const IdemRowSpec *spec);
 static const char *table_name(Oid relid);
 static const char *type_name(Oid type);
@@ -793,7 +793,7 @@ idem_plan_row_execute(SPIPlanPtr plan, IdemRowPlan which, const Datum *values,
 /* Prepares a text. */
 static SPIPlanPtr
 row_plan(const IdemRowSpec *spec, const char *text, int nargs,
-			  const Oid *types)
+		 const Oid *types)
 {
 	/*
 	 * A unique key needs no plan for each value; that saves planning the
@@ -819,14 +819,28 @@ append_key(StringInfo text, const IdemRowSpec *spec)
 		const char *name = quote_identifier(get_attname(spec->heap,
 														key->attnum, false));
 		char		param[16];
+		Oid			left;
+		Oid			right;
 
 		appendStringInfoString(text, i > 0 ? " AND " : " WHERE ");
 		if (OidIsValid(key->collation))
 			name = psprintf("(%s COLLATE %s)", name,
 							collation_name(key->collation));
 		snprintf(param, sizeof(param), "$%d", i + 1);
-		generate_operator_clause(text, name, key->type, key->equals,
-								 param, key->basetype);
+
+		/*
+		 * An operator on anyarray or the like has no type to cast to.  Without
+		 * a cast it would see a domain, and an array whose elements have a
+		 * modifier the parser makes an anyarray, which equals nothing.
+		 */
+		op_input_types(key->equals, &left, &right);
+		if (IsPolymorphicType(left))
+			generate_operator_clause(text, psprintf("%s::%s", name,
+													type_name(key->basetype)),
+									 left, key->equals, param, right);
+		else
+			generate_operator_clause(text, name, key->type, key->equals,
+									 param, key->basetype);
 	}
 }
 

@@ -106,7 +106,7 @@ purge_table(const Purge *purge, TimestampTz cutoff, int32 batch)
 	uint64		purged = 0;
 	bool		more = true;
 
-	for (int i = 0; i < purge->table->nkeys; i++)
+	for (int i = 0; i < IDEM_MAX_KEYS; i++)
 		from[i] = CStringGetTextDatum("");
 
 	if (SPI_connect_ext(SPI_OPT_NONATOMIC) != SPI_OK_CONNECT)

@@ -98,24 +98,18 @@ Datum
 idem_deduct(PG_FUNCTION_ARGS)
 {
 	IdemTarget	target;
+	const char *column;
 	Numeric		amount;
 	Datum		value = (Datum) 0;
 	bool		taken = false;
 
 	idem_arg_not_null(fcinfo, 0, "target");
-	idem_arg_not_null(fcinfo, 1, "col");
+	column = idem_arg_column(fcinfo, 1, "col");
 	idem_arg_not_null(fcinfo, 2, "amount");
-	if (NameStr(*PG_GETARG_NAME(1))[0] == '\0')
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("argument \"col\" must not be empty"),
-				 errdetail("\"col\" has 0 bytes."),
-				 errhint("Pass the name of the column to deduct from.")));
 	amount = PG_GETARG_NUMERIC(2);
 	idem_check_access(IDEM_WRITE);
 
-	idem_target_open(&target, PG_GETARG_OID(0), NameStr(*PG_GETARG_NAME(1)),
-					 RowExclusiveLock);
+	idem_target_open(&target, PG_GETARG_OID(0), column, RowExclusiveLock);
 	check_column(&target);
 	idem_target_key(&target, fcinfo, 3);
 	if (amount_for_column(&target, amount, &value))

@@ -95,10 +95,9 @@ static StateTrigger *trigger_arguments(TriggerData *trigdata,
 									   MemoryContext context);
 static void parse_option(StateTrigger *arguments, const Trigger *trigger,
 						 const char *option);
-static void argument_error(const Trigger *trigger, const char *detail)
-			pg_attribute_noreturn();
+pg_noreturn static void argument_error(const Trigger *trigger, const char *detail);
 static void check_protocol(FunctionCallInfo fcinfo);
-static void protocol_error(const char *detail) pg_attribute_noreturn();
+pg_noreturn static void protocol_error(const char *detail);
 static void resolve_column(StateColumn *column, Relation rel,
 						   const char *name);
 static StateForm state_form(Oid type);
@@ -116,9 +115,9 @@ static StateText text_state(Datum value);
 static StateText tuple_state(const StateColumn *column, HeapTuple tuple,
 							 Relation rel);
 static bool same_state(StateText a, StateText b);
-static void transition_error(const StateColumn *column, Relation rel,
-							 StateText from, StateText to,
-							 IdemVerdict verdict) pg_attribute_noreturn();
+pg_noreturn static void transition_error(const StateColumn *column, Relation rel,
+										 StateText from, StateText to,
+										 IdemVerdict verdict);
 static char *quote_state(StateText state);
 
 PG_FUNCTION_INFO_V1(idem_state);
@@ -171,6 +170,7 @@ idem_advance(PG_FUNCTION_ARGS)
 {
 	static const StateText none = {NULL, 0};
 	StateColumn column = {0};
+	const char *name;
 	IdemTarget	target;
 	Relation	rel;
 	Datum		to_state;
@@ -182,7 +182,7 @@ idem_advance(PG_FUNCTION_ARGS)
 	column.machine = text_to_cstring(idem_arg_text(fcinfo, 0, "machine",
 												   IDEM_MACHINE_MAX));
 	idem_arg_not_null(fcinfo, 1, "target");
-	idem_arg_not_null(fcinfo, 2, "col");
+	name = idem_arg_column(fcinfo, 2, "col");
 	to_state = PointerGetDatum(idem_arg_text(fcinfo, 3, "to_state",
 											 IDEM_STATE_MAX));
 	to = text_state(to_state);
@@ -191,10 +191,9 @@ idem_advance(PG_FUNCTION_ARGS)
 	/* a state that is not there is refused before anything is locked */
 	(void) judge(&column, none, to);
 
-	idem_target_open(&target, PG_GETARG_OID(1), NameStr(*PG_GETARG_NAME(2)),
-					 RowExclusiveLock);
+	idem_target_open(&target, PG_GETARG_OID(1), name, RowExclusiveLock);
 	rel = table_open(target.spec->heap, NoLock);
-	resolve_column(&column, rel, NameStr(*PG_GETARG_NAME(2)));
+	resolve_column(&column, rel, name);
 	idem_target_key(&target, fcinfo, 4);
 
 	if (is_stale(&column, &target, to))

@@ -221,7 +221,10 @@ Datum
 idem_stock_reserve(PG_FUNCTION_ARGS)
 {
 	IdemLine	line = {0};
-	Order		order = {.nlines = 1,.lines = &line};
+	Order		order = {
+		.nlines = 1,
+		.lines = &line
+	};
 
 	idem_claim_key(fcinfo, order.key);
 	line.item = PointerGetDatum(idem_arg_text(fcinfo, 2, "item",

@@ -101,7 +101,6 @@ typedef struct WaitedFor
 
 static bool scan(IdemStore *store, const Datum *key, Snapshot snapshot,
 				 IdemRow *row);
-static void keep_row(IdemStore *store, HeapTuple tuple, IdemRow *row);
 static void sql_find(IdemStore *store, const Datum *key, bool read_only,
 					 IdemRow *row);
 static uint64 sql_write(IdemStore *store, IdemPlan plan, const Datum *values,
@@ -179,6 +178,7 @@ idem_store_next_key(IdemStore *store)
 	store->busy = false;
 	store->row_locked = false;
 	ItemPointerSetInvalid(&store->locked);
+	ItemPointerSetInvalid(&store->inserted);
 	store->refused = 0;
 }
 
@@ -369,7 +369,9 @@ idem_store_insert(IdemStore *store, const Datum *values, const bool *nulls)
 	unique = add_index_entries(store, values, nulls, &tuple->t_self,
 							   UNIQUE_CHECK_PARTIAL);
 	CommandCounterIncrement();
-	if (!unique)
+	if (unique)
+		store->inserted = tuple->t_self;
+	else
 	{
 		simple_heap_delete(store->heap, &tuple->t_self);
 		CommandCounterIncrement();
@@ -572,6 +574,31 @@ idem_check_access(IdemAccess access)
 				 errhint("Use a transaction that is READ WRITE.")));
 }
 
+/*
+ * Says in row what a scan has just found.  True: it is committed, or our own,
+ * and thereby the answer; its copy in row outlives the buffer.
+ */
+bool
+idem_store_judge(const IdemStore *store, HeapTuple tuple, Snapshot snapshot,
+				 IdemRow *row)
+{
+	if (snapshot->snapshot_type == SNAPSHOT_DIRTY &&
+		TransactionIdIsValid(snapshot->xmin))
+	{
+		row->presence = IDEM_BUSY;
+		row->rival = snapshot->xmin;
+		row->token = snapshot->speculativeToken;
+		return false;
+	}
+
+	row->presence = IDEM_PRESENT;
+	tuple = heap_copytuple(tuple);
+	row->tid = tuple->t_self;
+	heap_deform_tuple(tuple, RelationGetDescr(store->heap), row->values,
+					  row->nulls);
+	return true;
+}
+
 /* The condition that column i of the key has this value. */
 void
 idem_store_scankey(ScanKey scankey, const IdemTable *table, int i, Datum value)
@@ -644,32 +671,12 @@ scan(IdemStore *store, const Datum *key, Snapshot snapshot, IdemRow *row)
 	while ((tuple = systable_getnext_ordered(scandesc,
 											 ForwardScanDirection)) != NULL)
 	{
-		if (snapshot->snapshot_type == SNAPSHOT_DIRTY &&
-			TransactionIdIsValid(snapshot->xmin))
-		{
-			row->presence = IDEM_BUSY;
-			row->rival = snapshot->xmin;
-			row->token = snapshot->speculativeToken;
-			continue;
-		}
-
-		row->presence = IDEM_PRESENT;
-		keep_row(store, tuple, row);
-		break;
+		if (idem_store_judge(store, tuple, snapshot, row))
+			break;
 	}
 	systable_endscan_ordered(scandesc);
 
 	return row->presence != IDEM_ABSENT;
-}
-
-/* Copies a row out of its buffer. */
-static void
-keep_row(IdemStore *store, HeapTuple tuple, IdemRow *row)
-{
-	tuple = heap_copytuple(tuple);
-	row->tid = tuple->t_self;
-	heap_deform_tuple(tuple, RelationGetDescr(store->heap), row->values,
-					  row->nulls);
 }
 
 /* What SQL sees for a key. */

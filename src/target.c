@@ -546,6 +546,7 @@ insert_plan(KeptTarget *entry, TupleDesc desc, const AttrNumber *given,
 
 	if (lc != NULL || list_length(entry->inserts) == MAX_INSERTS)
 	{
+		Assert(insert != NULL);
 		entry->inserts = list_delete_ptr(entry->inserts, insert);
 		SPI_freeplan(insert->plan);
 		pfree(insert->given);

@@ -49,21 +49,21 @@ StaticAssertDecl(BASE64_LEN(IDEM_TOKEN_KEY_BYTES) == IDEM_TOKEN_KEY_LEN &&
 static const char digits[] =
 "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-static void encode(char *text, const uint8 *bytes, int nbytes);
-static bool decode(const char *text, int len, uint8 *bytes);
+static void encode(char *out, const uint8 *bytes, int nbytes);
+static bool decode(const char *in, int len, uint8 *bytes);
 static int	digit_value(char c);
 
 
 /* The number of a key as text, IDEM_TOKEN_KEY_LEN characters. */
 void
-idem_token_key_text(char *text, const uint8 *number)
+idem_token_key_text(char *out, const uint8 *number)
 {
-	encode(text, number, IDEM_TOKEN_KEY_BYTES);
+	encode(out, number, IDEM_TOKEN_KEY_BYTES);
 }
 
 /* Writes the part of a token that is signed, IDEM_TOKEN_HEAD_LEN characters. */
 void
-idem_token_head(char *text, const char *key, TimestampTz expires,
+idem_token_head(char *out, const char *key, TimestampTz expires,
 				const uint8 *nonce)
 {
 	uint8		name[NAME_BYTES];
@@ -72,32 +72,32 @@ idem_token_head(char *text, const char *key, TimestampTz expires,
 	memcpy(name, &be, sizeof(be));
 	memcpy(name + sizeof(be), nonce, IDEM_TOKEN_NONCE_BYTES);
 
-	text[0] = VERSION;
-	memcpy(text + 1, key, IDEM_TOKEN_KEY_LEN);
-	encode(text + 1 + IDEM_TOKEN_KEY_LEN, name, NAME_BYTES);
+	out[0] = VERSION;
+	memcpy(out + 1, key, IDEM_TOKEN_KEY_LEN);
+	encode(out + 1 + IDEM_TOKEN_KEY_LEN, name, NAME_BYTES);
 }
 
 /* Adds the signature, which makes it IDEM_TOKEN_LEN characters. */
 void
-idem_token_seal(char *text, const uint8 *mac)
+idem_token_seal(char *out, const uint8 *mac)
 {
-	encode(text + IDEM_TOKEN_HEAD_LEN, mac, IDEM_TOKEN_MAC_BYTES);
+	encode(out + IDEM_TOKEN_HEAD_LEN, mac, IDEM_TOKEN_MAC_BYTES);
 }
 
 /* Takes a token apart.  False: no key of any installation can have made it. */
 bool
-idem_token_parse(const char *text, int len, IdemToken *token)
+idem_token_parse(const char *in, int len, IdemToken *token)
 {
-	const char *key = text + 1;
+	const char *key = in + 1;
 	const char *name = key + IDEM_TOKEN_KEY_LEN;
 	uint8		number[IDEM_TOKEN_KEY_BYTES];
 	uint8		bytes[NAME_BYTES];
 	uint64		be;
 
-	if (len != IDEM_TOKEN_LEN || text[0] != VERSION ||
+	if (len != IDEM_TOKEN_LEN || in[0] != VERSION ||
 		!decode(key, IDEM_TOKEN_KEY_LEN, number) ||
 		!decode(name, IDEM_TOKEN_NAME_LEN, bytes) ||
-		!decode(text + IDEM_TOKEN_HEAD_LEN,
+		!decode(in + IDEM_TOKEN_HEAD_LEN,
 				IDEM_TOKEN_LEN - IDEM_TOKEN_HEAD_LEN, token->mac))
 		return false;
 
@@ -111,7 +111,7 @@ idem_token_parse(const char *text, int len, IdemToken *token)
 
 /* base64url without padding; writes no terminating zero. */
 static void
-encode(char *text, const uint8 *bytes, int nbytes)
+encode(char *out, const uint8 *bytes, int nbytes)
 {
 	uint32		pending = 0;
 	int			nbits = 0;
@@ -123,23 +123,23 @@ encode(char *text, const uint8 *bytes, int nbytes)
 		while (nbits >= 6)
 		{
 			nbits -= 6;
-			*text++ = digits[pending >> nbits & 0x3F];
+			*out++ = digits[pending >> nbits & 0x3F];
 		}
 	}
 	if (nbits > 0)
-		*text = digits[pending << (6 - nbits) & 0x3F];
+		*out = digits[pending << (6 - nbits) & 0x3F];
 }
 
 /* The reverse; false if encode() would not have written this. */
 static bool
-decode(const char *text, int len, uint8 *bytes)
+decode(const char *in, int len, uint8 *bytes)
 {
 	uint32		pending = 0;
 	int			nbits = 0;
 
 	for (int i = 0; i < len; i++)
 	{
-		int			value = digit_value(text[i]);
+		int			value = digit_value(in[i]);
 
 		if (value < 0)
 			return false;

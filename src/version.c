@@ -50,17 +50,15 @@ typedef struct VersionColumn
 } VersionColumn;
 
 static void check_call(FunctionCallInfo fcinfo);
-static void refuse_call(const char *detail) pg_attribute_noreturn();
+pg_noreturn static void refuse_call(const char *detail);
 static VersionColumn *find_column(FunctionCallInfo fcinfo,
 								  TriggerData *trigger);
 static int64 version_of(const VersionColumn *column, Datum value);
 static Datum version_datum(const VersionColumn *column, int64 version);
-static void refuse_stale(TriggerData *trigger, const VersionColumn *column,
-						 int64 current, bool null, int64 given)
-			pg_attribute_noreturn();
-static void refuse_wraparound(TriggerData *trigger,
-							  const VersionColumn *column)
-			pg_attribute_noreturn();
+pg_noreturn static void refuse_stale(TriggerData *trigger, const VersionColumn *column,
+									 int64 current, bool null, int64 given);
+pg_noreturn static void refuse_wraparound(TriggerData *trigger,
+										  const VersionColumn *column);
 
 PG_FUNCTION_INFO_V1(idem_version);
 

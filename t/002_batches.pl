@@ -12,10 +12,10 @@ use IdemTest;
 use Test::More;
 
 my $rounds = $ENV{IDEM_BATCH_ROUNDS} // 100;
-my $node = idem_node('batches');
+my $node = idem_node('batches', 'max_locks_per_transaction = 64');
 
 is($node->safe_psql('postgres', 'SHOW max_locks_per_transaction') . ' ' . $node->safe_psql('postgres', 'SHOW max_connections'),
-	'64 100', 'lock table of default size');
+	'64 100', 'lock table of the default size up to 18');
 
 $node->safe_psql('postgres', <<'SQL');
 CREATE TABLE effect (round integer, seq text, client integer);

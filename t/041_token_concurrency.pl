@@ -30,7 +30,7 @@ CREATE TABLE naive (i int);
 CREATE FUNCTION naive_issue() RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
 	IF (SELECT count(*) < 50 FROM naive) THEN
-		PERFORM pg_sleep(0.001);
+		PERFORM pg_sleep(0.2);
 		INSERT INTO naive VALUES (1);
 	END IF;
 END $$;
