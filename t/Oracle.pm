@@ -168,6 +168,7 @@ sub findings
 		my %was = map { $_ => 1 } split /\n/, $before;
 		$found = join '', map { "again: $_\n" } grep { !$was{$_} } split /\n/, $after;
 		$found .= verdict($load, $node);
+		$load->{from} = $load->count;    # what comes later is sent again later
 	}
 	return $found . log_complaints($node, \$load->{log_offset}{ $node->name }, $load->{expected});
 }
@@ -339,7 +340,6 @@ sub again
 			$node ? (conninfo => $node->connstr('postgres')) : ()),
 		'<', \undef, '>', \$self->{out}, '2>', \$self->{err}, IPC::Run::timeout(600));
 	$self->finish;
-	$self->{from} = $self->count;
 	return;
 }
 
