@@ -181,7 +181,7 @@ sub log_complaints
 
 	$$offset = -s $node->logfile;
 	return join "\n", map { "log: $_" } grep { !$expected || $_ !~ $expected } grep {
-		/PANIC:|TRAP:|WARNING:.*leak|deadlock detected|invalid page|was terminated by signal (?!9\b)|\] XX\w{3} (?:ERROR|FATAL|WARNING)/
+		/PANIC:|TRAP:|WARNING:.*(?:leak|was not closed)|deadlock detected|invalid page|was terminated by signal (?!9\b)|\] XX\w{3} (?:ERROR|FATAL|WARNING)/
 	} split /\n/, $log;
 }
 
