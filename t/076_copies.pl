@@ -55,6 +55,8 @@ my $dump = $node->basedir . '/dump.sql';
 command_ok([ 'pg_dump', '-f', $dump, $node->connstr('postgres') ], 'pg_dump under load');
 $load->stop;
 command_ok([ 'psql', '-Xq', '-o', '/dev/null', '-v', 'ON_ERROR_STOP=1', '-d', $restored->connstr('postgres'), '-f', $dump ], 'restore');
+is(verdict($then), '', 'restored: all that was acknowledged is there');
+$then->again;    # what was under way
 judged($then, 'restored');
 judged($load, 'dumped');
 $restored->stop;

@@ -168,6 +168,7 @@ sub findings
 		my %was = map { $_ => 1 } split /\n/, $before;
 		$found = join '', map { "again: $_\n" } grep { !$was{$_} } split /\n/, $after;
 		$found .= verdict($load, $node);
+		$load->{from} = $load->count;    # what comes later is sent again later
 	}
 	return $found . log_complaints($node, \$load->{log_offset}{ $node->name }, $load->{expected});
 }
@@ -180,7 +181,7 @@ sub log_complaints
 
 	$$offset = -s $node->logfile;
 	return join "\n", map { "log: $_" } grep { !$expected || $_ !~ $expected } grep {
-		/PANIC:|TRAP:|WARNING:.*leak|deadlock detected|invalid page|was terminated by signal (?!9\b)|\] XX\w{3} (?:ERROR|FATAL|WARNING)/
+		/PANIC:|TRAP:|WARNING:.*(?:leak|was not closed)|deadlock detected|invalid page|was terminated by signal (?!9\b)|\] XX\w{3} (?:ERROR|FATAL|WARNING)/
 	} split /\n/, $log;
 }
 
@@ -339,7 +340,6 @@ sub again
 			$node ? (conninfo => $node->connstr('postgres')) : ()),
 		'<', \undef, '>', \$self->{out}, '2>', \$self->{err}, IPC::Run::timeout(600));
 	$self->finish;
-	$self->{from} = $self->count;
 	return;
 }
 

@@ -149,7 +149,7 @@ CREATE TEMP VIEW violation AS
 -- not all of a thousand
 SELECT promise || ': ' || what FROM (SELECT *, row_number() OVER (PARTITION BY promise, split_part(what, ' ', 1) ORDER BY what) AS n
 	FROM violation) v
-WHERE n <= 3 ORDER BY promise, what;
+WHERE n <= 5 ORDER BY promise, what;
 
 -- every index has every row, and nothing else
 CREATE FUNCTION pg_temp.amcheck(which regclass) RETURNS text LANGUAGE plpgsql AS $$

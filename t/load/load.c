@@ -47,7 +47,7 @@ typedef struct State
 	char		tokens[MAX_TOKENS][TOKEN_SIZE];
 } State;
 
-static const char *conninfo = "";
+static const char *database = "";
 static const char *dir;
 static const char *tolerated = "";
 static const Kind *kinds[MAX_KINDS];
@@ -163,7 +163,7 @@ connect_client(int number)
 	char		port[16];
 	const char *keywords[] = {"dbname", "application_name", "connect_timeout", "options",
 		nproxies > 0 ? "host" : NULL, "port", NULL};
-	const char *values[] = {conninfo, "load", "10", number % 2 ? "-c idem.force_sql=on" : "", socket_dir, port, NULL};
+	const char *values[] = {database, "load", "10", number % 2 ? "-c idem.force_sql=on" : "", socket_dir, port, NULL};
 	PGconn	   *conn;
 
 	snprintf(port, sizeof(port), "%d", nproxies > 0 ? number % nproxies + 1 : 0);
@@ -463,7 +463,7 @@ on_signal(int signo)
 }
 
 static void *
-shared_memory(size_t size, int fd)
+map_memory(size_t size, int fd)
 {
 	void	   *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | (fd < 0 ? MAP_ANONYMOUS : 0), fd, 0);
 
@@ -482,10 +482,10 @@ open_state(void)
 	fd = open(path, O_RDWR | O_CREAT, 0644);
 	if (fd < 0 || ftruncate(fd, sizeof(State)) < 0)
 		fail("could not open \"%s\": %s", path, strerror(errno));
-	state = shared_memory(sizeof(State), fd);
+	state = map_memory(sizeof(State), fd);
 	close(fd);
-	drawn_again = shared_memory(sizeof(*drawn_again), -1);
-	stopping = shared_memory(sizeof(*stopping), -1);
+	drawn_again = map_memory(sizeof(*drawn_again), -1);
+	stopping = map_memory(sizeof(*stopping), -1);
 	atomic_store(drawn_again, from);
 }
 
@@ -512,7 +512,7 @@ clean_up(void)
 }
 
 static pid_t
-fork_child(void)
+start_child(void)
 {
 	pid_t		child = fork();
 
@@ -527,7 +527,7 @@ static void
 start_proxies(void)
 {
 	const char *tmp = getenv("TMPDIR");
-	PGconn	   *conn = PQconnectdb(conninfo);
+	PGconn	   *conn = PQconnectdb(database);
 	char		path[PATH_MAX + 32];
 	int			listeners[MAX_PROXIES];
 
@@ -545,7 +545,7 @@ start_proxies(void)
 	{
 		snprintf(path, sizeof(path), "%s/.s.PGSQL.%d", socket_dir, i + 1);
 		listeners[i] = proxy_listen(path);
-		if (fork_child() == 0)
+		if (start_child() == 0)
 		{
 			signal(SIGINT, SIG_IGN);
 			signal(SIGTERM, SIG_IGN);
@@ -624,7 +624,7 @@ choose_kinds(char *list)
 }
 
 static void
-read_options(int argc, char **argv)
+read_command_line(int argc, char **argv)
 {
 	static const struct option known[] = {
 		{"conninfo", required_argument, NULL, 'd'},	/* the database; may name several hosts */
@@ -652,7 +652,7 @@ read_options(int argc, char **argv)
 		switch (option)
 		{
 			case 'd':
-				conninfo = optarg;
+				database = optarg;
 				break;
 			case 'D':
 				dir = optarg;
@@ -717,7 +717,7 @@ main(int argc, char **argv)
 	sigaction(SIGINT, &action, NULL);
 	sigaction(SIGTERM, &action, NULL);
 	sigaction(SIGHUP, &action, NULL);
-	read_options(argc, argv);
+	read_command_line(argc, argv);
 	open_state();
 	atexit(clean_up);
 	if (nproxies > 0)
@@ -725,7 +725,7 @@ main(int argc, char **argv)
 	first = nchildren;
 	for (int i = 0; i < nclients; i++)
 	{
-		if (fork_child() == 0)
+		if (start_child() == 0)
 			client_run(i);
 	}
 	well = await_clients(first);
