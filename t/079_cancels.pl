@@ -165,9 +165,9 @@ UNION ALL SELECT 'advance: ' || id FROM purchase p WHERE ltrim(status, 's')::int
 UNION ALL SELECT 'twice: ' || what || ' ' || key FROM effect WHERE what NOT IN ('issue', 'deduct', 'version') GROUP BY what, key, CASE WHEN what IN ('grant', 'lock', 'advance') THEN n END HAVING count(*) > 1
 UNION ALL SELECT 'stock: ' || item FROM idem.stock GROUP BY item HAVING min(quantity) < 0 OR sum(quantity) + (SELECT coalesce(sum(q), 0)
 	FROM idem.hold, unnest(items, quantities) AS t (i, q) WHERE i = item AND status IN ('h', 'c')) <> 1000;
--- locks that a session has kept although it is in no transaction
+-- locks that a session has kept although it is in no transaction; those of serializable outlive it by design
 CREATE FUNCTION kept_locks() RETURNS bigint LANGUAGE sql AS $$
-	SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND locktype <> 'virtualxid'
+	SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND locktype <> 'virtualxid' AND mode <> 'SIReadLock'
 		AND coalesce(relation, 0) NOT IN ('pg_locks'::regclass, 'pg_class'::regclass, 'pg_class_oid_index'::regclass, 'pg_class_relname_nsp_index'::regclass, 'pg_class_tblspc_relfilenode_index'::regclass)
 $$;
 CREATE FUNCTION memory() RETURNS bigint LANGUAGE sql AS $$ SELECT (sum(total_bytes) / 1024)::bigint FROM pg_backend_memory_contexts $$;
