@@ -138,7 +138,7 @@ SQL
 }
 note("figures: $done times dropped and made anew");
 ok($load->pumpable, 'the clients of the load are alive');
-$load->signal('INT');
+$load->signal('TERM');
 $load->finish;
 unlike($err, qr/error|aborted/, '… all of them');
 is(join("\n", @wrong), '', "$done times: sessions go on, with the new extension");
