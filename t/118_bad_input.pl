@@ -231,7 +231,7 @@ for my $which (qw(idem_claim.seq idem_token_consume.token idem_machine.definitio
 }
 
 # a key of every type, asked for by values of every type
-for my $type (qw(smallint bigint numeric text varchar(3) char(3) "char" name bytea uuid date timestamptz boolean float8 interval inet fruit positive int[] varchar(3)[] numeric(5,2)[] ctype oid jsonb))
+for my $type (qw(smallint bigint numeric text varchar(3) char(3) "char" name bytea uuid date timestamptz boolean float8 interval inet fruit positive int[] varchar(3)[] numeric(5)[] ctype oid jsonb))
 {
 	my $table = 'key_' . ($type =~ s/\W/_/gr);
 	$node->safe_psql('postgres', qq{CREATE TABLE $table (k $type PRIMARY KEY, stock int, status text)});
