@@ -35,6 +35,20 @@ for my $route (qw(off on))
 		$s1->ask("SELECT idem_stock_release('s', '$_ $key')") for qw(first second);
 	}
 
+	# all buckets are held by two: whom to wait for is one of them, and then the other
+	for my $order ([ $s1, $s2 ], [ $s2, $s1 ])
+	{
+		$s1->ask('BEGIN');
+		$s1->ask(q{SELECT FROM idem.stock WHERE item = 'item' FOR NO KEY UPDATE});
+		$s2->ask('BEGIN');
+		$s2->ask(q{SELECT FROM idem.stock WHERE item = 'item' FOR KEY SHARE});
+		$s3->tell("SELECT idem_stock_reserve('s', 'shared $route', 'item', 1)");
+		$s3->waits($node);
+		$_->ask('COMMIT') for @$order;
+		is($s3->answer, 't', "force_sql $route: buckets that two others have locked");
+		$s1->ask("SELECT idem_stock_release('s', 'shared $route'); DELETE FROM idem.hold WHERE seq = 'shared $route'");
+	}
+
 	# an order that is there waits for what it wants on top, and sees how that ended
 	for my $end (qw(COMMIT ROLLBACK))
 	{
