@@ -829,7 +829,7 @@ append_key(StringInfo text, const IdemRowSpec *spec)
 		snprintf(param, sizeof(param), "$%d", i + 1);
 
 		/*
-		 * An operator on anyarray or the like has no type to cast to.  Without
+		 * An operator on anyarray or the like has no type to cast to. Without
 		 * a cast it would see a domain, and an array whose elements have a
 		 * modifier the parser makes an anyarray, which equals nothing.
 		 */
