@@ -26,7 +26,8 @@ sub demo
 	$self->{run} = IPC::Run::start(
 		[ 'env', "PG_CONFIG=$bindir/pg_config", "TMPDIR=$self->{dir}", 'bash', "$source/script/demo", @arguments ],
 		'<', \undef, '>', \$self->{out}, '2>', \$self->{err},
-		init => sub { POSIX::setsid() },
+		# a shell cannot trap what was ignored when it began, as it is in a background job's
+		init => sub { POSIX::setsid(); $SIG{INT} = 'DEFAULT' },
 		IPC::Run::timeout(400));
 	return $self;
 }
