@@ -4,9 +4,9 @@
  *	  Removes what is finished and old, for all primitives.
  *
  * The contract.  What of a table is finished is said by its plan; what is not,
- * or not for long enough, stays.  A primary key is walked once, in windows of so many keys with a commit after each, so that no
- * lock and no snapshot is held for long, and a walk that is cut short has done
- * what it reported.
+ * or not for long enough, stays.  A primary key is walked once, in windows of
+ * so many keys with a commit after each, so that no lock and no snapshot is
+ * held for long, and a walk that is cut short has done what it reported.
  *
  * Concurrency.  Whether a row may go is judged by the statement that deletes
  * it, on the row as committed; if somebody is changing it, the server waits

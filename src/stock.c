@@ -58,6 +58,7 @@
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
+#include "storage/latch.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -66,6 +67,7 @@
 #include "utils/numeric.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
+#include "utils/wait_event.h"
 
 /* Columns of idem.hold, from 0. */
 typedef enum HoldColumn
@@ -135,6 +137,7 @@ typedef enum Judged
 	MORE_WANTED					/* lines say of which items */
 } Judged;
 
+static void rest(int64 microseconds);
 static bool reserve(Order *order);
 static bool add_to_order(IdemStore *holds, IdemStore *stock, Order *order,
 						 IdemRow *row, bool *held);
@@ -391,6 +394,7 @@ idem_stock_expire(PG_FUNCTION_ARGS)
 	MemoryContext work;
 	uint64		expired = 0;
 	uint64		expired_in_batch;
+	TimestampTz began = now;
 
 	if (fcinfo->context == NULL || !IsA(fcinfo->context, CallContext) ||
 		castNode(CallContext, fcinfo->context)->atomic)
@@ -413,6 +417,9 @@ idem_stock_expire(PG_FUNCTION_ARGS)
 		 * decides on meanwhile.
 		 */
 		SPI_commit();
+		if (expired > 0)
+			rest(GetCurrentTimestamp() - began);
+		began = GetCurrentTimestamp();
 		(void) set_config_option("transaction_isolation", "read committed",
 								 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
 								 true, 0, false);
@@ -434,6 +441,19 @@ idem_stock_expire(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+
+/*
+ * Rests for a time.  Those who buy share the disk and the processors with what
+ * gives back: if it rests as long as it has worked, half of them is theirs.
+ */
+static void
+rest(int64 microseconds)
+{
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					 (long) (microseconds / 1000), PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+}
 
 /* Holds what an order wants.  True: it is held, now or already. */
 static bool
