@@ -389,6 +389,7 @@ read_line(IdemStore *store, IdemLine *line)
 	Datum		total = NumericGetDatum(int64_to_numeric(0));
 
 	*guess(line->item) = 0;
+	line->glimpsed = false;
 	line->nbuckets = idem_bucket_read(store, line->item, &line->buckets);
 	for (int i = 0; i < line->nbuckets; i++)
 	{
@@ -412,7 +413,6 @@ plan_line(IdemStore *store, IdemLine *line)
 	{
 		IdemBucket *bucket = &line->buckets[line->nbuckets - 1];
 
-		line->glimpsed = false;
 		line->ntakes = 0;
 		if (lock_bucket(store, line->item, bucket, false, NULL) == LOCKED)
 		{
