@@ -14,6 +14,7 @@ OBJS = \
 	src/claim.o \
 	src/claim_row.o \
 	src/definition.o \
+	src/expire.o \
 	src/keyvalue.o \
 	src/lock.o \
 	src/machine.o \

@@ -22,6 +22,7 @@
  *		src/rowspec.c	what the catalog says of that table and key
  *		src/keyvalue.c	a key value, as its column takes it
  *		src/stock.c		stock: hold, confirm, give back
+ *		src/expire.c	stock: overdue orders give back
  *		src/bucket.c	the quantity of an item, in one row or many
  *		src/purge.c		the removal of what is finished
  *		src/store.c		our own hot tables, directly or through SQL

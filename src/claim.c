@@ -622,7 +622,12 @@ record_answer(IdemStore *store, const Datum *key, const OwnRow *own,
 	{
 		find_own(store, key, own, &row);
 		if (row.presence != IDEM_PRESENT || idem_claim_status(&row) != CLAIM_RUNNING)
-			elog(ERROR, "claim %s is lost", idem_store_key(&idem_claim_table, key));
+			ereport(ERROR,
+					(errcode(ERRCODE_IDEM_NOT_FOUND),
+					 errmsg("the claim is gone"),
+					 errdetail("Key %s was removed or changed by the function that idem_call ran.",
+							   idem_store_key(&idem_claim_table, key)),
+					 errhint("Leave idem's tables to idem's functions.")));
 
 		row.values[CLAIM_STATUS] = CharGetDatum(CLAIM_DONE);
 		row.values[CLAIM_COMPLETED_AT] = TimestampTzGetDatum(GetCurrentTimestamp());

@@ -585,7 +585,9 @@ extern void idem_bucket_give(IdemStore *store, Datum item, int32 number,
 extern void idem_bucket_add(IdemStore *store, Datum item, Datum quantity,
 							int nbuckets);
 
-/* stock.c: what idem_purge needs */
+/* stock.c: orders, for those who end them */
 extern IdemTable idem_hold_table;
+extern void idem_stock_give_back(Datum items, Datum buckets,
+								 Datum quantities);
 
 #endif							/* IDEM_H */

@@ -55,19 +55,13 @@
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "miscadmin.h"
-#include "nodes/parsenodes.h"
-#include "storage/latch.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
-#include "utils/guc.h"
-#include "utils/memutils.h"
 #include "utils/numeric.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
-#include "utils/wait_event.h"
 
 /* Columns of idem.hold, from 0. */
 typedef enum HoldColumn
@@ -137,14 +131,12 @@ typedef enum Judged
 	MORE_WANTED					/* lines say of which items */
 } Judged;
 
-static void rest(int64 microseconds);
 static bool reserve(Order *order);
 static bool add_to_order(IdemStore *holds, IdemStore *stock, Order *order,
 						 IdemRow *row, bool *held);
 static Judged judge(const Order *order, const IdemRow *row);
 static void fill_hold(const Order *order, IdemRow *row);
 static bool mark_released(IdemStore *store, const Datum *key);
-static void give_back(const Part *parts, int n);
 static int	get_parts(const IdemRow *row, Part **parts);
 static int	parts_of_arrays(Datum items, Datum buckets, Datum quantities,
 							Part **parts);
@@ -153,7 +145,6 @@ static void decide(IdemRow *row, HoldStatus status);
 static void stale_error(const Datum *key, HoldStatus status,
 						const char *hint);
 static const char *status_name(HoldStatus status);
-static uint64 expire_batch(int32 batch, TimestampTz now, TimestampTz *from);
 static ArrayType *get_array(FunctionCallInfo fcinfo, int argno,
 							const char *name);
 static void get_lines(FunctionCallInfo fcinfo, Order *order);
@@ -167,7 +158,6 @@ PG_FUNCTION_INFO_V1(idem_stock_reserve_many);
 PG_FUNCTION_INFO_V1(idem_stock_confirm);
 PG_FUNCTION_INFO_V1(idem_stock_release);
 PG_FUNCTION_INFO_V1(idem_stock_available);
-PG_FUNCTION_INFO_V1(idem_stock_expire);
 
 
 /*
@@ -346,13 +336,10 @@ idem_stock_release(PG_FUNCTION_ARGS)
 
 		decide(&row, HOLD_RELEASED);
 		released = idem_store_update(&store, &row, row.values, row.nulls);
-		if (released)
-		{
-			Part	   *parts;
-			int			n = get_parts(&row, &parts);
-
-			give_back(parts, n);
-		}
+		if (released && !row.nulls[HOLD_ITEMS])
+			idem_stock_give_back(row.values[HOLD_ITEMS],
+								 row.values[HOLD_BUCKETS],
+								 row.values[HOLD_QUANTITIES]);
 	}
 	idem_store_close(&store);
 
@@ -380,80 +367,23 @@ idem_stock_available(PG_FUNCTION_ARGS)
 }
 
 /*
- * CALL idem_stock_expire(batch integer)
- *
- * Gives back what orders hold that were due when the call began, a commit for
- * each batch of orders.
+ * Gives back what an order, or several, have taken: the arrays of a hold, each
+ * sorted by item and bucket.
  */
-Datum
-idem_stock_expire(PG_FUNCTION_ARGS)
+void
+idem_stock_give_back(Datum items, Datum buckets, Datum quantities)
 {
-	int32		batch = idem_arg_count(fcinfo, 0, "batch", PG_INT32_MAX);
-	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz from = DT_NOBEGIN;
-	MemoryContext work;
-	uint64		expired = 0;
-	uint64		expired_in_batch;
-	TimestampTz began = now;
+	IdemStore	store;
+	Part	   *parts;
+	int			n = parts_of_arrays(items, buckets, quantities, &parts);
 
-	if (fcinfo->context == NULL || !IsA(fcinfo->context, CallContext) ||
-		castNode(CallContext, fcinfo->context)->atomic)
-		ereport(ERROR,
-				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-				 errmsg("holds cannot expire inside a transaction block"),
-				 errdetail("There is a commit after each batch."),
-				 errhint("Run CALL idem_stock_expire outside of BEGIN and of functions.")));
-
-	if (SPI_connect_ext(SPI_OPT_NONATOMIC) != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect_ext failed");
-	work = AllocSetContextCreate(CurrentMemoryContext, "idem expire",
-								 ALLOCSET_DEFAULT_SIZES);
-	do
-	{
-		/*
-		 * Each batch has a transaction of its own, the first one too, and it
-		 * is read committed whatever the session's default: SKIP LOCKED over
-		 * an older snapshot would be 40001 at the first order that somebody
-		 * decides on meanwhile.
-		 */
-		SPI_commit();
-		if (expired > 0)
-			rest(GetCurrentTimestamp() - began);
-		began = GetCurrentTimestamp();
-		(void) set_config_option("transaction_isolation", "read committed",
-								 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
-								 true, 0, false);
-
-		MemoryContextReset(work);
-		MemoryContextSwitchTo(work);
-		expired_in_batch = expire_batch(batch, now, &from);
-		expired += expired_in_batch;
-		if (expired_in_batch > 0)
-			ereport(NOTICE,
-					(errmsg("expired %llu holds, %llu so far",
-							(unsigned long long) expired_in_batch,
-							(unsigned long long) expired)));
-		CHECK_FOR_INTERRUPTS();
-	} while (expired_in_batch > 0);
-	SPI_commit();
-	SPI_finish();
-
-	PG_RETURN_VOID();
+	idem_store_open(&store, &idem_stock_table, IDEM_WRITE, true);
+	for (int i = 0; i < n; i++)
+		idem_bucket_give(&store, parts[i].item, parts[i].bucket,
+						 parts[i].quantity);
+	idem_store_close(&store);
 }
 
-
-/*
- * Rests for a time.  Those who buy share the disk and the processors with what
- * gives back: if it rests as long as it has worked, half of them is theirs.
- */
-static void
-rest(int64 microseconds)
-{
-	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-					 (long) (microseconds / 1000), PG_WAIT_EXTENSION);
-	ResetLatch(MyLatch);
-	CHECK_FOR_INTERRUPTS();
-}
 
 /* Holds what an order wants.  True: it is held, now or already. */
 static bool
@@ -674,19 +604,6 @@ mark_released(IdemStore *store, const Datum *key)
 	return idem_store_insert(store, row.values, row.nulls);
 }
 
-/* Gives parts, which are sorted, back to their buckets. */
-static void
-give_back(const Part *parts, int n)
-{
-	IdemStore	store;
-
-	idem_store_open(&store, &idem_stock_table, IDEM_WRITE, true);
-	for (int i = 0; i < n; i++)
-		idem_bucket_give(&store, parts[i].item, parts[i].bucket,
-						 parts[i].quantity);
-	idem_store_close(&store);
-}
-
 /* What an order has taken. */
 static int
 get_parts(const IdemRow *row, Part **parts)
@@ -787,38 +704,6 @@ status_name(HoldStatus status)
 	}
 	elog(ERROR, "unknown status %d", (int) status);
 	return NULL;				/* keep the compiler quiet */
-}
-
-/*
- * Ends a batch of orders that were due at now, beginning with those due at
- * from, which moves on; answers how many.
- */
-static uint64
-expire_batch(int32 batch, TimestampTz now, TimestampTz *from)
-{
-	IdemStore	store;
-	Datum		values[3] = {TimestampTzGetDatum(now), TimestampTzGetDatum(*from),
-	Int32GetDatum(batch)};
-	Datum		result[5];
-	bool		nulls[5];
-	int64		expired;
-
-	idem_store_open(&store, &idem_hold_table, IDEM_WRITE, true);
-	(void) idem_plan_execute(IDEM_PLAN_HOLD_EXPIRE,
-							 store.heap->rd_rel->relowner, false, values, NULL,
-							 result, nulls, lengthof(result));
-	idem_store_close(&store);
-
-	expired = DatumGetInt64(result[0]);
-	if (expired > 0)
-	{
-		Part	   *parts;
-		int			n = parts_of_arrays(result[2], result[3], result[4], &parts);
-
-		*from = DatumGetTimestampTz(result[1]);
-		give_back(parts, n);
-	}
-	return expired;
 }
 
 /* The array given: not null, of one dimension, without nulls, not empty. */
