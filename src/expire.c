@@ -70,6 +70,7 @@ idem_stock_expire(PG_FUNCTION_ARGS)
 		elog(ERROR, "SPI_connect_ext failed");
 	work = AllocSetContextCreate(CurrentMemoryContext, "idem expire",
 								 ALLOCSET_DEFAULT_SIZES);
+	INSTR_TIME_SET_CURRENT(began);
 	do
 	{
 		/*
