@@ -49,7 +49,15 @@ foreach my $level ('READ COMMITTED', 'REPEATABLE READ', 'SERIALIZABLE')
 			$waiter->tell("SELECT work('$key', 'waiter')");
 			$waiter->waits($node);
 			$node->safe_psql('postgres', "$end PREPARED 'crash'");
-			is($waiter->answer, $expected, "prepared, $level, force_sql $force_sql, $end: the waiter has $expected");
+			my $answer = $waiter->answer;
+			# ROLLBACK PREPARED lets go of its locks before it forgets what it has read and written: a waiter that is quick meets
+			# a conflict with a transaction that is all but gone, and tries again, as 40001 asks it to
+			if ($answer eq 'ERROR 40001' && $level eq 'SERIALIZABLE' && $end eq 'ROLLBACK')
+			{
+				$waiter->ask("ROLLBACK; BEGIN ISOLATION LEVEL $level");
+				$answer = $waiter->ask("SELECT work('$key', 'waiter')");
+			}
+			is($answer, $expected, "prepared, $level, force_sql $force_sql, $end: the waiter has $expected");
 			$waiter->ask('COMMIT');
 			$waiter->end;
 		}
