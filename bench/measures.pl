@@ -154,6 +154,17 @@ return [
 			[ pg => 'COMMIT' ],
 		],
 		floor => 1.5, goal => 3,
+		count => {
+			a => q{done := idem_call('bench', k, 'bench.do_work', json_build_object('subject', k)) IS NOT NULL},
+			b => q{DECLARE
+				answer json;
+			BEGIN
+				INSERT INTO answered (source, seq, claimed_at) VALUES ('bench', k, clock_timestamp()) ON CONFLICT DO NOTHING;
+				INSERT INTO work (subject, at) VALUES (k, clock_timestamp()) RETURNING json_build_object('id', id) INTO answer;
+				UPDATE answered SET response = answer WHERE source = 'bench' AND seq = k;
+				done := FOUND;
+			END}
+		},
 	},
 	{
 		id => 'P9', core => 1, needs => 'redis',
@@ -293,6 +304,10 @@ return [
 		a => [ [ pg => q{SELECT idem_stock_reserve('bench', :key, 'none', 1)}, 'f' ] ],
 		b => [ [ pg => q{UPDATE plain_stock SET quantity = quantity - 1 WHERE item = 'none' AND quantity >= 1}, '#0' ] ],
 		goal => 0.9,
+		count => {
+			a => q{done := NOT idem_stock_reserve('bench', k, 'none', 1)},
+			b => q{UPDATE plain_stock SET quantity = quantity - 1 WHERE item = 'none' AND quantity >= 1; done := NOT FOUND}
+		},
 	},
 	{
 		id => 'stock', core => 1,
@@ -301,6 +316,10 @@ return [
 		a => [ [ pg => q{SELECT idem_stock_reserve('bench', :key, 'none of one', 1)}, 'f' ] ],
 		b => [ [ pg => q{UPDATE plain_stock SET quantity = quantity - 1 WHERE item = 'none' AND quantity >= 1}, '#0' ] ],
 		goal => 0.9,
+		count => {
+			a => q{done := NOT idem_stock_reserve('bench', k, 'none of one', 1)},
+			b => q{UPDATE plain_stock SET quantity = quantity - 1 WHERE item = 'none' AND quantity >= 1; done := NOT FOUND}
+		},
 	},
 	{
 		id => 'stock', core => 1, lower => 1,

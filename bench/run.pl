@@ -98,7 +98,7 @@ foreach my $measure (@measures)
 			Report::judge($row);
 		}
 		push @{ $run->{rows} }, $row;
-		push @to_count, to_count($measure, $#{ $run->{rows} }) if $counting && $measure->{count} && $clients <= 1;
+		push @to_count, to_count($measure, $#{ $run->{rows} }) if $counting && $measure->{count} && $clients == ($measure->{clients} // [0])->[0];
 		print $header, Report::line($row);
 		$header = '';
 	}
