@@ -106,12 +106,14 @@ typedef struct Service
 	}			ledger[];
 } Service;
 
+/* clock.c */
+extern double now_seconds(void);
+extern void sleep_seconds(double seconds);
+
 /* process.c */
 extern void begin_program(const char *name);
 extern const char *program_name(void);
 extern _Noreturn void fail(const char *format,...) __attribute__((format(printf, 1, 2)));
-extern double now_seconds(void);
-extern void sleep_seconds(double seconds);
 extern void stop_if_interrupted(void);
 extern void *shared_memory(size_t size);
 extern pid_t fork_child(void);

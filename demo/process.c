@@ -17,7 +17,6 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #define MAX_CHILDREN	(MAX_WORKERS + 16)
@@ -39,25 +38,6 @@ const char *
 program_name(void)
 {
 	return progname;
-}
-
-double
-now_seconds(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (double) now.tv_sec + (double) now.tv_nsec / 1e9;
-}
-
-void
-sleep_seconds(double seconds)
-{
-	struct timespec pause;
-
-	pause.tv_sec = (time_t) seconds;
-	pause.tv_nsec = (long) ((seconds - (double) pause.tv_sec) * 1e9);
-	nanosleep(&pause, NULL);
 }
 
 /* Ends the process with a message; in the parent, what it started ends with it. */

@@ -136,7 +136,10 @@ typedef struct Options
 	const char *json;
 } Options;
 
-/* traffic.c */
+/* traffic.c; load.c of the fault tests has its own */
+extern Outcome judge_error(Client *client, const PGresult *result, const char *sql);
+
+/* ask.c */
 extern Outcome ask(Client *client, const char *sql, int nparams, const char *const *params, PGresult **result);
 
 /* orders.c */

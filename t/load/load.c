@@ -19,7 +19,6 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <limits.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -75,25 +74,6 @@ static char socket_dir[PATH_MAX];
 static char server_socket[PATH_MAX];
 static int	journal_file = -1;
 static volatile sig_atomic_t interrupted;
-
-double
-now_seconds(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (double) now.tv_sec + (double) now.tv_nsec / 1e9;
-}
-
-void
-sleep_seconds(double duration)
-{
-	struct timespec pause;
-
-	pause.tv_sec = (time_t) duration;
-	pause.tv_nsec = (long) ((duration - (double) pause.tv_sec) * 1e9);
-	nanosleep(&pause, NULL);
-}
 
 void
 fail(const char *format,...)
@@ -176,7 +156,7 @@ connect_client(int number)
 }
 
 /* What an error means for the try. */
-static Outcome
+Outcome
 judge_error(Client *client, const PGresult *result, const char *sql)
 {
 	static const char *const lost[] = {"08", "57P", NULL};
@@ -202,64 +182,6 @@ judge_error(Client *client, const PGresult *result, const char *sql)
 	return BUG;
 }
 
-/* Waits until the server says something. False: patience is at an end, or the connection is gone. */
-static bool
-await_input(Client *client)
-{
-	struct pollfd fd = {.fd = PQsocket(client->conn), .events = POLLIN};
-	double		left = client->deadline - now_seconds();
-
-	if (left <= 0)
-		return false;
-	if (poll(&fd, 1, (int) (left * 1000) + 1) < 0 && errno != EINTR)
-		return false;
-	return fd.revents == 0 || PQconsumeInput(client->conn);
-}
-
-/* Sends a statement and waits for its whole reply. ANSWERED: *result is the caller's to free. */
-Outcome
-ask(Client *client, const char *sql, int nparams, const char *const *params, PGresult **result)
-{
-	int			sent = params ? PQsendQueryParams(client->conn, sql, nparams, NULL, params, NULL, NULL, 0)
-		: PQsendQuery(client->conn, sql);
-	Outcome		outcome = ANSWERED;
-	PGresult   *next;
-
-	*result = NULL;
-	if (!sent)
-		return LOST;
-	for (;;)
-	{
-		while (PQisBusy(client->conn))
-		{
-			if (!await_input(client))
-			{
-				PQclear(*result);
-				return LOST;
-			}
-		}
-		next = PQgetResult(client->conn);
-		if (next == NULL)
-			break;
-		PQclear(*result);
-		*result = next;
-		if (outcome == ANSWERED &&
-			PQresultStatus(next) != PGRES_TUPLES_OK && PQresultStatus(next) != PGRES_COMMAND_OK)
-			outcome = judge_error(client, next, sql);
-	}
-	if (outcome == ANSWERED && *result == NULL)
-		outcome = LOST;
-	/* COMMIT of a transaction that has failed says ROLLBACK, and is no error */
-	if (outcome == ANSWERED && strcmp(sql, "COMMIT") == 0 && strcmp(PQcmdStatus(*result), "COMMIT") != 0)
-	{
-		snprintf(client->error, sizeof(client->error), "COMMIT said %s", PQcmdStatus(*result));
-		outcome = BUG;
-	}
-	if (outcome != ANSWERED)
-		PQclear(*result);
-	return outcome;
-}
-
 /* Sends a statement whose rows are of no interest. */
 Outcome
 run(Client *client, const char *sql, int nparams, const char *const *params)
@@ -267,8 +189,15 @@ run(Client *client, const char *sql, int nparams, const char *const *params)
 	PGresult   *result;
 	Outcome		outcome = ask(client, sql, nparams, params, &result);
 
-	if (outcome == ANSWERED)
-		PQclear(result);
+	if (outcome != ANSWERED)
+		return outcome;
+	/* COMMIT of a transaction that has failed says ROLLBACK, and is no error */
+	if (strcmp(sql, "COMMIT") == 0 && strcmp(PQcmdStatus(result), "COMMIT") != 0)
+	{
+		snprintf(client->error, sizeof(client->error), "COMMIT said %s", PQcmdStatus(result));
+		outcome = BUG;
+	}
+	PQclear(result);
 	return outcome;
 }
 

@@ -4,7 +4,8 @@
  *
  * A request is a ticket, a number that the clients draw from one counter; all about it follows from the number, so
  * whoever has the number can send the request again: a client after a fault, another client at the same moment, or
- * everybody when all is over. Proxy, outcomes and random numbers are those of the demo.
+ * everybody when all is over. Clock, statements, outcomes, proxy and random numbers
+ * are those of the demo.
  */
 #ifndef LOAD_H
 #define LOAD_H
@@ -45,7 +46,6 @@ extern Outcome ask_value(Client *client, const char *sql, int nparams, const cha
 						 char *value, size_t size);
 extern void journal(const char *event, const Job *job, const char *name, long fence, double asked, const char *text);
 extern Outcome take_token(Client *client, Job *job);
-extern void sleep_seconds(double seconds);
 extern bool two_phase;
 
 /* kinds.c, wrong.c */
