@@ -126,7 +126,7 @@ foreach my $run ('direct', 'sql', 'mixed')
 
 	$node->safe_psql('postgres', 'TRUNCATE effect; ALTER SEQUENCE met RESTART');
 	clients($node, 2, 1, <<"SCRIPT");
-SET statement_timeout = '120s';
+SET statement_timeout = '600s';
 SELECT set_config('idem.force_sql', (CASE '$run' WHEN 'sql' THEN true WHEN 'mixed' THEN :client_id = 0 ELSE false END)::text, false);
 CALL abreast('abreast $run', :client_id, $steps);
 SCRIPT
