@@ -14,14 +14,14 @@ $node->safe_psql('postgres', <<'SQL');
 CREATE EXTENSION idem;
 
 -- issues under a limit and notes the window, in one transaction
-CREATE TABLE issued (subject text, window_end timestamptz);
+CREATE TABLE issued (subject text, window_end timestamptz, at timestamptz);
 CREATE TABLE refused (subject text, asked timestamptz, told timestamptz);
 CREATE FUNCTION try_issue(subject text, max_issues int, per interval) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
 	asked timestamptz := clock_timestamp();
 BEGIN
 	PERFORM idem_token_issue('limit', subject, max_issues => max_issues, per => per);
-	INSERT INTO issued SELECT r.subject, r.window_end FROM idem.token_rate AS r
+	INSERT INTO issued SELECT r.subject, r.window_end, clock_timestamp() FROM idem.token_rate AS r
 		WHERE r.purpose = 'limit' AND r.subject = try_issue.subject;
 EXCEPTION WHEN SQLSTATE 'ID429' THEN
 	INSERT INTO refused VALUES (subject, asked, clock_timestamp());
@@ -74,8 +74,8 @@ for my $force_sql ('off', 'on')
 		"one $force_sql|100\nother $force_sql|37", "exactly the limit ($force_sql)");
 	is($node->safe_psql('postgres', "SELECT count(*) FROM refused WHERE subject = 'one $force_sql'"), 480 - 100, 'all others are refused');
 
-	# many windows: none has more than the limit, and nobody is refused but in one that has it. A machine that is too busy to
-	# fill them gets longer ones.
+	# many windows: none has more than the limit, and nobody is refused but in one that has it, and not before it has. A machine
+	# that is too busy to fill them gets longer ones.
 	my $full;
 	foreach my $try (0 .. 5)
 	{
@@ -84,10 +84,10 @@ for my $force_sql ('off', 'on')
 
 		storm("windows_${force_sql}_$try", "SELECT try_issue('$subject', 20, '$per milliseconds');\n", '-T', $time);
 		(my ($windows, $over, $wrongly, $rows), $full) = split /\|/, $node->safe_psql('postgres', <<SQL);
-WITH w AS (SELECT window_end, count(*) AS n FROM issued WHERE subject = '$subject' GROUP BY window_end)
+WITH w AS (SELECT window_end, count(*) AS n, max(at) AS last FROM issued WHERE subject = '$subject' GROUP BY window_end)
 SELECT count(*), count(*) FILTER (WHERE n > 20),
 	(SELECT count(*) FROM refused WHERE subject = '$subject' AND NOT EXISTS (SELECT FROM w
-		WHERE n >= 20 AND asked < window_end AND told >= window_end - interval '$per milliseconds')),
+		WHERE n >= 20 AND asked < window_end AND told >= last)),
 	(SELECT count(*) FROM idem.token_rate WHERE subject = '$subject'),
 	count(*) FILTER (WHERE n = 20 AND EXISTS (SELECT FROM refused WHERE subject = '$subject'
 		AND told < window_end AND asked > window_end - interval '$per milliseconds'))
