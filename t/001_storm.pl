@@ -24,7 +24,7 @@ CREATE SEQUENCE given_up;
 CREATE FUNCTION meet(key integer, clients integer) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
 	PERFORM nextval('met');
-	FOR i IN 1..10000 LOOP
+	WHILE clock_timestamp() < statement_timestamp() + interval '5 minutes' LOOP
 		IF (SELECT last_value FROM met) >= key * clients THEN
 			RETURN;
 		END IF;

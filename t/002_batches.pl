@@ -24,7 +24,7 @@ CREATE SEQUENCE met;
 CREATE FUNCTION meet(round integer, clients integer) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
 	PERFORM nextval('met');
-	FOR i IN 1..20000 LOOP
+	WHILE clock_timestamp() < statement_timestamp() + interval '5 minutes' LOOP
 		IF (SELECT last_value FROM met) >= round * clients THEN
 			RETURN;
 		END IF;
