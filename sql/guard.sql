@@ -169,7 +169,7 @@ TRUNCATE regress_guard.log;
 --
 \c -
 SET idem.force_sql = off;
-SET statement_timeout = '3s'; -- what would never end, ends here
+SET statement_timeout = '60s'; -- what would never end, ends here
 CREATE FUNCTION pg_temp.try(stmt text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
 	state text; message text; detail text; hint text;

@@ -45,9 +45,9 @@ SELECT idem_token_consume(:'t', repeat('é', 127) || 'x', repeat('ü', 127) || '
 
 -- expired by the clock, also within a transaction; from then on used or not makes no difference
 BEGIN;
-SELECT idem_token_issue('form', '', '1 second') AS t, idem_token_issue('form', '', '1 second') AS u \gset
+SELECT idem_token_issue('form', '', '3 seconds') AS t, idem_token_issue('form', '', '3 seconds') AS u \gset
 SELECT idem_token_status(:'t', 'form'), idem_token_consume(:'u', 'form'), idem_token_status(:'u', 'form') AS used;
-DO 'BEGIN PERFORM pg_sleep(1.05); END';
+DO 'BEGIN PERFORM pg_sleep(3.05); END';
 SELECT idem_token_status(:'t', 'form'), idem_token_consume(:'t', 'form'),
 	idem_token_rotate(:'t', 'form') IS NULL AS kept, idem_token_status(:'u', 'form') AS used;
 SELECT count(*) AS recorded FROM idem.token_spent WHERE nonce = substr(:'t', 14, 32);
@@ -137,9 +137,9 @@ ROLLBACK;
 SELECT idem_token_issue('limit back', max_issues => 1) IS NOT NULL AS ok;
 
 -- a window that is over is forgotten, in the same row
-SELECT idem_token_issue('limit over', max_issues => 1, per => '1 second') IS NOT NULL AS ok;
+SELECT idem_token_issue('limit over', max_issues => 1, per => '3 seconds') IS NOT NULL AS ok;
 SELECT left(token_try('SELECT idem_token_issue(''limit over'', max_issues => 1)'), 5);
-DO 'BEGIN PERFORM pg_sleep(1.05); END';
+DO 'BEGIN PERFORM pg_sleep(3.05); END';
 SELECT idem_token_issue('limit over', max_issues => 2) IS NOT NULL AS ok FROM generate_series(1, 2);
 SELECT left(token_try('SELECT idem_token_issue(''limit over'', max_issues => 2)'), 5);
 SELECT * FROM token_counts WHERE purpose = 'limit over';

@@ -21,8 +21,8 @@ $node->safe_psql('postgres', q{
 	CREATE TABLE protected (n serial, name text, fence bigint, entered timestamptz, left_at timestamptz);
 	CREATE TABLE lost (name text, fence bigint);
 
-	-- what a holder does: stalls, then writes, stalling again inside; leases are 20 ms
-	CREATE FUNCTION write_protected(lock text, f bigint, checked boolean) RETURNS void LANGUAGE plpgsql AS $$
+	-- what a holder does: stalls, then writes, stalling again inside; lease in ms
+	CREATE FUNCTION write_protected(lock text, f bigint, checked boolean, lease integer) RETURNS void LANGUAGE plpgsql AS $$
 	DECLARE
 		t timestamptz;
 	BEGIN
@@ -30,7 +30,7 @@ $node->safe_psql('postgres', q{
 			PERFORM idem_lock_check(lock, f);
 		END IF;
 		t := clock_timestamp();
-		PERFORM pg_sleep(CASE WHEN random() < 0.2 THEN 0.05 * random() ELSE 0.002 * random() END);
+		PERFORM pg_sleep(lease / 1000.0 * random() * CASE WHEN random() < 0.2 THEN 2.5 ELSE 0.1 END);
 		INSERT INTO protected (name, fence, entered, left_at) VALUES (lock, f, t, clock_timestamp());
 	EXCEPTION WHEN SQLSTATE 'ID412' THEN
 		INSERT INTO lost VALUES (lock, f);
@@ -53,19 +53,20 @@ $node->safe_psql('postgres', q{
 # runs 32 clients, half of them through SQL
 sub storm
 {
-	my ($lock, $checked, $time) = @_;
+	my ($lock, $checked, $time, $lease) = @_;
+	my $stall = int(2.5 * $lease);
 	my $script = $node->basedir . "/$lock.sql";
 
 	append_to_file($script, <<"END");
-SELECT set_config('idem.force_sql', (:client_id % 2 = 0)::text, false), coalesce(idem_lock('$lock', '20 milliseconds'), 0) AS fence \\gset
+SELECT set_config('idem.force_sql', (:client_id % 2 = 0)::text, false), coalesce(idem_lock('$lock', '$lease milliseconds'), 0) AS fence \\gset
 \\if :fence > 0
-\\set stall CASE WHEN random(0, 9) < 2 THEN random(0, 50) ELSE 0 END
+\\set stall CASE WHEN random(0, 9) < 2 THEN random(0, $stall) ELSE 0 END
 \\sleep :stall ms
-SELECT write_protected('$lock', :fence, $checked);
+SELECT write_protected('$lock', :fence, $checked, $lease);
 \\set then random(0, 3)
 \\if :then = 0
-SELECT idem_lock_renew('$lock', :fence, '20 milliseconds');
-SELECT write_protected('$lock', :fence, $checked);
+SELECT idem_lock_renew('$lock', :fence, '$lease milliseconds');
+SELECT write_protected('$lock', :fence, $checked, $lease);
 \\elif :then < 3
 SELECT idem_unlock('$lock', :fence);
 \\endif
@@ -79,18 +80,33 @@ END
 	return $node->safe_psql('postgres', "SELECT writes, grants, at_once, steps_back FROM verdict WHERE name = '$lock'");
 }
 
-my ($writes, $grants, $overlaps, $back) = split /\|/, storm('checked', 'true', $seconds);
-note "checked: $writes writes, $grants grants, $overlaps overlaps, $back steps back";
+# leases are so short that holders lose them now and then; where the machine is too busy for any to last, they get longer
+my ($writes, $grants, $overlaps, $back, $refused);
+foreach my $lease (20, 60, 180, 540, 1620)
+{
+	my $lock = "checked, $lease ms";
+
+	($writes, $grants, $overlaps, $back) = split /\|/, storm($lock, 'true', $seconds, $lease) || '0|0|0|0';
+	$refused = $node->safe_psql('postgres', "SELECT count(*) FROM lost WHERE name = '$lock'");
+	note "$lock: $writes writes, $grants grants, $refused refused, $overlaps overlaps, $back steps back";
+	is($overlaps, 0, 'never two holders inside at once');
+	is($back, 0, 'fences never go back');
+	is( $node->safe_psql('postgres', "SELECT count(*) FROM (SELECT fence FROM lost WHERE name = '$lock' INTERSECT SELECT fence FROM protected WHERE name = '$lock') AS f WHERE fence > (SELECT fence FROM idem.lock WHERE name = '$lock')"),
+		0, 'no fence that was never granted');
+	last if $writes > 20 && $grants > 20 && $refused > 0;
+}
 cmp_ok($writes, '>', 20, 'there were writes');
 cmp_ok($grants, '>', 20, '... by many holders, one after the other');
-is($overlaps, 0, 'never two holders inside at once');
-is($back, 0, 'fences never go back');
-cmp_ok($node->safe_psql('postgres', "SELECT count(*) FROM lost WHERE name = 'checked'"), '>', 0, 'stalled holders were refused');
-is( $node->safe_psql('postgres', "SELECT count(*) FROM (SELECT fence FROM lost INTERSECT SELECT fence FROM protected WHERE name = 'checked') AS f WHERE fence > (SELECT fence FROM idem.lock WHERE name = 'checked')"),
-	0, 'no fence that was never granted');
+cmp_ok($refused, '>', 0, 'stalled holders were refused');
 
-($writes, $grants, $overlaps, $back) = split /\|/, storm('unchecked', 'false', 2);
-note "unchecked: $writes writes, $grants grants, $overlaps overlaps, $back steps back";
+foreach my $try (1 .. 20)
+{
+	my $lock = "unchecked $try";
+
+	($writes, $grants, $overlaps, $back) = split /\|/, storm($lock, 'false', 2, 20) || '0|0|0|0';
+	note "$lock: $writes writes, $grants grants, $overlaps overlaps, $back steps back";
+	last if $overlaps > 0;
+}
 cmp_ok($overlaps, '>', 0, 'without the check two are inside at once, and the protected data show it');
 
 my $log = slurp_file($node->logfile);

@@ -10,7 +10,7 @@ use Test::More;
 
 my $node = PostgreSQL::Test::Cluster->new('main');
 $node->init;
-# the WAL writer must not flush what a crash is to lose
+# the WAL writer must not flush what a crash is to lose, at least not soon
 $node->append_conf('postgresql.conf', "max_prepared_transactions = 5\nwal_writer_delay = '10s'\n");
 $node->start;
 $node->safe_psql('postgres', 'CREATE EXTENSION idem');
@@ -28,7 +28,7 @@ sub next_grants
 	sql(q{UPDATE idem.lock SET lease_until = now() - interval '1 second' WHERE lease_until > now();
 		UPDATE idem.claim SET lease_until = now() - interval '1 second' WHERE status = 'r' AND lease_until > now()});
 	$fence += $by;
-	is(sql(q{SELECT idem_lock('l'), fence FROM idem_begin('f', '1')}), "$fence|$fence", "after $after");
+	is(sql(q{SELECT idem_lock('l', '1 hour'), fence FROM idem_begin('f', '1', '1 hour')}), "$fence|$fence", "after $after");
 }
 
 next_grants('nothing', 1);
@@ -41,7 +41,7 @@ next_grants('rollback', 1);
 
 # prepared: being taken, for as long as it takes, and across a restart
 sql(qq{SELECT idem_unlock('l', $fence), idem_fail('f', '1', $fence)});
-sql(q{BEGIN; SELECT idem_lock('l'), idem_begin('f', '1'); PREPARE TRANSACTION 'p'});
+sql(q{BEGIN; SELECT idem_lock('l', '1 hour'), idem_begin('f', '1', '1 hour'); PREPARE TRANSACTION 'p'});
 $fence++;
 $node->restart;
 is(sql(q{SELECT idem_lock('l') IS NULL}), 't', 'a lock taken in a prepared transaction is not to be had');
@@ -59,20 +59,28 @@ $node->stop('immediate');
 $node->start;
 next_grants('a crash', 1);
 
-# a grant is durable when its commit has returned, even if other commits are not
-my ($lock, $key) = map { sql($_) } (
-	q{SET synchronous_commit = off; SELECT idem_unlock('l', fence) FROM idem.lock WHERE name = 'l' \g /dev/null
-		SELECT idem_lock('l')},
-	q{SET synchronous_commit = off; SELECT idem_fail('f', '1', fence) FROM idem.claim \g /dev/null
-		SELECT fence FROM idem_begin('f', '1')});
+# a grant is durable when its commit has returned, even if other commits are not. On a busy machine the WAL writer may come
+# before the crash does, and save the canary: then once more
 sql(q{CREATE TABLE canary (i int)});
-sql(q{SET synchronous_commit = off; INSERT INTO canary VALUES (1)});
-$node->stop('immediate');
-$node->start;
-is(sql(q{SELECT count(*) FROM canary}), 0, 'a crash has lost what was committed asynchronously');
-$fence++;
-is("$lock|$key", "$fence|$fence", '... and granted before it');
-next_grants('a crash with synchronous_commit off', 1);
+my $lost;
+for (1 .. 20)
+{
+	my ($lock, $key) = map { sql($_) } (
+		q{SET synchronous_commit = off; SELECT idem_unlock('l', fence) FROM idem.lock WHERE name = 'l' \g /dev/null
+			SELECT idem_lock('l', '1 hour')},
+		q{SET synchronous_commit = off; SELECT idem_fail('f', '1', fence) FROM idem.claim \g /dev/null
+			SELECT fence FROM idem_begin('f', '1', '1 hour')});
+	$fence++;
+	is("$lock|$key", "$fence|$fence", 'granted with synchronous_commit off');
+	sql(q{SET synchronous_commit = off; INSERT INTO canary VALUES (1)});
+	$node->stop('immediate');
+	$node->start;
+	$lost = sql(q{SELECT count(*) = 0 FROM canary});
+	next_grants('a crash with synchronous_commit off', 1);
+	last if $lost eq 't';
+	sql(q{TRUNCATE canary});
+}
+is($lost, 't', 'a crash has lost what was committed asynchronously');
 # the same, each grant the last thing before the crash
 foreach my $grant (q{SELECT idem_lock('last')}, q{SELECT fence FROM idem_begin('f', 'last')})
 {

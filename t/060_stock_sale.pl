@@ -25,6 +25,7 @@ CREATE FUNCTION wrong_reserve(wanted numeric) RETURNS boolean LANGUAGE plpgsql A
 DECLARE
 	free int := (SELECT bucket FROM wrong_stock WHERE quantity >= wanted LIMIT 1 FOR UPDATE SKIP LOCKED);
 BEGIN
+	PERFORM pg_sleep(0.001);	-- or one processor alone might never come upon it
 	UPDATE wrong_stock SET quantity = quantity - wanted WHERE bucket = free;
 	RETURN free IS NOT NULL;
 END \$\$;

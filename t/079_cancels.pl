@@ -226,7 +226,7 @@ sub script
 }
 
 srand $seed;
-my ($cancelled, $round, $growth) = (0, 0, -1);
+my ($cancelled, $round, $growth) = (0, 0);
 my (%errors, @lost);
 while ($cancelled < $wanted && !@lost && $round < 10 + $wanted / 20 && !time_is_up())
 {
@@ -250,7 +250,7 @@ while ($cancelled < $wanted && !@lost && $round < 10 + $wanted / 20 && !time_is_
 		push @lost, "session $i: " . substr($out[$i], -200) . substr($err[$i], -200) if $out[$i] !~ /^kept 0$/m || $out[$i] =~ /^kept [1-9]/m || $out[$i] !~ /^alive$/m;
 		my ($before) = $out[$i] =~ /^memory before (\d+)$/m;
 		my ($after) = $out[$i] =~ /^memory after (\d+)$/m;
-		$growth = $after - $before if defined $before && defined $after && $after - $before > $growth;
+		$growth = $after - $before if defined $before && defined $after && $after - $before > ($growth // -1e9);
 	}
 	$cancelled = $errors{57014} // 0;
 	push @lost, "round $round: $_" foreach split /\n/, $node->safe_psql('postgres', 'SELECT fault FROM fault');
@@ -260,7 +260,7 @@ note("effects: " . $node->safe_psql('postgres', q{SELECT string_agg(what || ' ' 
 note("figures: $cancelled statements cancelled");
 ok($cancelled >= $wanted || time_is_up(), "$cancelled statements cancelled in $round rounds");
 is(join("\n", @lost), '', "seed $seed: nothing half done, all sessions alive, no lock kept");
-ok($growth >= 0 && $growth < 4096, "memory of a session grew by $growth kB at most");
+ok(defined $growth && $growth < 4096, 'memory of a session grew by ' . ($growth // '?') . ' kB at most');
 is(join(' ', grep { !/^(57014|55P03|40001|40P01|25P0[12]|3B001|ID4\d\d)$/ } sort keys %errors), '', 'no error but those of being cancelled, refused or too late');
 is( $node->safe_psql('postgres', q{SELECT count(bt_index_check(indexrelid, true)) = count(*) FROM pg_index JOIN pg_class ON pg_class.oid = indrelid
 		WHERE relnamespace = 'idem'::regnamespace}),
@@ -274,8 +274,11 @@ is(join("\n", @warnings), '', 'no warning in the log');
 #
 my ($s1, $s2) = map { IdemTest::Session->new($node) } 1, 2;
 $s1->ask(q{BEGIN; SELECT idem_claim('claim', 'wrong')});
-is($s2->ask(q{SET statement_timeout = '20ms'; INSERT INTO effect VALUES ('claim', 'wrong')}), '', 'an effect that is committed by itself');
-is($s2->ask(q{SELECT idem_claim('claim', 'wrong') FROM pg_advisory_lock(1, 1)}), 'ERROR 57014', '… and whose claim is cancelled');
+is($s2->ask(q{INSERT INTO effect VALUES ('claim', 'wrong'); SELECT FROM pg_advisory_lock(1, 1)}), '', 'an effect that is committed by itself, a lock of the session');
+# only what waits has a limit, which ends with the transaction: a busy machine may need as long for anything else
+is($s2->ask(q{BEGIN; SELECT set_config('statement_timeout', '20ms', true) \g /dev/null
+	SELECT idem_claim('claim', 'wrong')}), 'ERROR 57014', '… and whose claim is cancelled');
+$s2->ask('ROLLBACK');
 $s1->ask('ROLLBACK');
 is($node->safe_psql('postgres', 'SELECT fault FROM fault'), 'claim: 1', '… is seen by the judge');
 is($s2->ask('SELECT kept_locks()'), '1', 'and so is a lock of the session');

@@ -28,7 +28,7 @@ sub demo
 		'<', \undef, '>', \$self->{out}, '2>', \$self->{err},
 		# a shell cannot trap what was ignored when it began, as it is in a background job's
 		init => sub { POSIX::setsid(); $SIG{INT} = 'DEFAULT' },
-		IPC::Run::timeout(400));
+		IPC::Run::timeout(1800));
 	return $self;
 }
 

@@ -84,8 +84,7 @@ sub answers
 		"EXECUTE claim('$key')" => 't',
 		"EXECUTE claim('$key')" => 'f',
 		"SELECT status, fence FROM idem_begin('kept', 'a$key')" => 'granted|1',
-		# through SQL null may also say that the load was in the way for a millisecond
-		"SELECT max(fence) FROM (SELECT idem_lock('$key') AS fence FROM generate_series(1, 20)) l" => '1',
+		"SELECT idem_lock('$key')" => '1',
 		'SELECT ' . ($key =~ /^first/ ? "'invalid'" : "idem_token_status(:'token', 'login')") => 'invalid',
 		"SELECT idem_token_issue('login') AS token \\gset" => '',
 		"SELECT idem_token_consume(:'token', 'login')" => 't',
@@ -123,6 +122,13 @@ foreach my $n (0 .. $drops)
 		while (my ($sql, $answer) = splice @answers, 0, 2)
 		{
 			my $got = $sessions[$i]->ask($sql);
+
+			# through SQL null may also say that the load was in the way for a millisecond
+			for (1 .. 100)
+			{
+				last if $sql !~ /idem_lock\(/ || $got ne '';
+				$got = $sessions[$i]->ask($sql);
+			}
 			push @wrong, "after drop $n session $i: $sql: $got, not $answer" if $got ne $answer;
 		}
 	}

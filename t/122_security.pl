@@ -45,10 +45,10 @@ for my $route (qw(off on))
 	$mallory->ask("SELECT idem_claim('web', 'open $route')");
 	is($shop->ask("SELECT idem_claim('web', 'open $route', wait => false)"), 'ERROR ID409', 'who does not want to wait need not');
 	is($shop->ask("SET lock_timeout = '10ms'; SELECT idem_claim('web', 'open $route')"), 'ERROR 55P03', 'lock_timeout ends a wait');
+	$shop->ask('RESET lock_timeout');
 	is($shop->ask("SELECT idem_claim('web', 'another $route')"), 't', 'no other key waits');
 	$mallory->ask('ROLLBACK');
 	is($shop->ask("SELECT idem_claim('web', 'open $route')"), 't', 'then it is free');
-	$shop->ask('RESET lock_timeout');
 
 	# locks: a name belongs to the role that had it first
 	is($mallory->ask("SELECT idem_lock('name $route')"), '1', 'a free name can be taken');
