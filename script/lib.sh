@@ -105,7 +105,7 @@ idem_tap() {
 	as_server_user mkdir -p "$IDEM_T/tmp"
 	as_server_user env PATH="$IDEM_BIN:$PATH" PG_CONFIG="$IDEM_BIN/pg_config" PG_REGRESS="$IDEM_PGXS/test/regress/pg_regress" \
 		TMPDIR="$IDEM_T/tmp" IDEM_LOAD="$IDEM_T/load" TESTDIR="$IDEM_SRC" TESTDATADIR="$IDEM_SRC/tmp_check" \
-		TESTLOGDIR="$IDEM_SRC/tmp_check/log" "$@"
+		TESTLOGDIR="$IDEM_SRC/tmp_check/log" PGCTLTIMEOUT=600 PG_TEST_TIMEOUT_DEFAULT=600 "$@"
 }
 
 # idem_copy_server: copy the server that PG_CONFIG names below IDEM_T; it finds its files relative to its programs.

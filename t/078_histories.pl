@@ -99,8 +99,9 @@ BEGIN
 		END IF;
 	WHEN 'limit' THEN
 		PERFORM idem_token_issue('limit', key, max_issues => 10000, per => '1 day');
-		-- below serializable a snapshot may be older than what idem has changed: then it shows both versions of the row
-		SELECT max(issued) INTO made FROM idem.token_rate WHERE subject = key;
+		-- below serializable a snapshot may be older than what idem has changed: then a scan of the table shows both versions
+		-- of the row. That of an index would stop at the older one, and from 18 on one may be had for the second column alone.
+		SELECT max(issued) INTO made FROM idem.token_rate WHERE subject || '' = key;
 		got := made - 1;
 	WHEN 'deduct', 'deduct look' THEN
 		IF kind = 'deduct' AND idem_deduct('goods', 'qty', 1, k) THEN

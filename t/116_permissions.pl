@@ -35,7 +35,7 @@ my %functions = (
 	'idem_respond(text,text,json)' => { own => q{SELECT idem_claim('%1$s', 'r'), idem_respond('%1$s', 'r', '1')}, other => q{SELECT idem_respond('recorder', 'unanswered', '1')} },
 	'idem_response(text,text)' => { own => q{SELECT idem_response('%s', 'x')}, other => q{SELECT idem_response('recorder', 'done')} },
 	'idem_lookup(text,text)' => { own => q{SELECT * FROM idem_lookup('%s', 'x')}, other => q{SELECT * FROM idem_lookup('recorder', 'done')} },
-	'idem_call(text,text,regproc,json)' => { own => q{SELECT idem_call('%s', 'c', 'json_strip_nulls', '{}')}, other => q{SELECT idem_call('recorder', 'done', 'json_strip_nulls', '{}')} },
+	'idem_call(text,text,regproc,json)' => { own => q{SELECT idem_call('%s', 'c', 'public.echo', '{}')}, other => q{SELECT idem_call('recorder', 'done', 'public.echo', '{}')} },
 	'idem_cancel(text,text)' => { own => q{SELECT idem_cancel('%s', 'k')}, other => q{SELECT idem_cancel('recorder', 'open')} },
 	'idem_forget(text,text)' => { admin => 1, own => q{SELECT idem_forget('%s', 'x')}, other => q{SELECT idem_forget('recorder', 'done')} },
 	'idem_purge(interval,integer)' => { admin => 1, own => q{CALL idem_purge('100 years')} },
@@ -108,6 +108,7 @@ $node->safe_psql('postgres', q{
 });
 $node->safe_psql('app', join ';', 'CREATE EXTENSION idem', 'GRANT USAGE ON SCHEMA idem TO visitor',
 	"SELECT idem_machine('orders', 'created -> paid -> shipped'), idem_stock_add('item', 100)",
+	'CREATE FUNCTION public.echo(json) RETURNS json LANGUAGE sql RETURN $1',
 	(map { 'GRANT EXECUTE ON ROUTINE ' . s/VARIADIC //r . ' TO admin' } grep { $functions{$_}{admin} } sort keys %functions),
 	map { my $r = $_->[0]; ("CREATE SCHEMA $r AUTHORIZATION $r", "CREATE TABLE $r.product (id int PRIMARY KEY, stock int, status text, version int)", "ALTER TABLE $r.product OWNER TO $r", "INSERT INTO $r.product VALUES (1, 100, 'created', 1)") } @roles);
 $node->safe_psql('app', q{

@@ -35,10 +35,11 @@ $node->safe_psql('postgres', q{
 	GRANT USAGE ON SCHEMA focus TO smith;
 	GRANT SELECT ON focus.pg_proc TO smith;
 	GRANT EXECUTE ON ALL ROUTINES IN SCHEMA public TO smith;
+	CREATE FUNCTION echo(json) RETURNS json LANGUAGE sql AS 'SELECT $1';
 	CREATE TABLE product (id int PRIMARY KEY, stock int, status text, version int, note text UNIQUE);
 	INSERT INTO product SELECT n, 1000, 'a', 1, n::text FROM generate_series(1, 5) n;
 	CREATE TABLE word (t text, u text, source text, seq text, item text, machine text, token text, j json, jb jsonb, i interval, f regproc, r regclass, n name, q numeric, b bool, l bigint, k int, ts text[], qs numeric[]);
-	INSERT INTO word SELECT x, 'a', 's' || g % 3, g::text, 'item', 'orders', idem_token_issue('s1', 'a'), '{"a": 1}', '{"b": [1]}', g * interval '1 second', CASE WHEN g % 2 = 0 THEN 'json_strip_nulls' ELSE 'now' END::regproc,
+	INSERT INTO word SELECT x, 'a', 's' || g % 3, g::text, 'item', 'orders', idem_token_issue('s1', 'a'), '{"a": 1}', '{"b": [1]}', g * interval '1 second', CASE WHEN g % 2 = 0 THEN 'echo' ELSE 'now' END::regproc,
 		(ARRAY['product', 'product_pkey', 'word', 'idem.claim', 'pg_class'])[1 + g % 5]::regclass, (ARRAY['stock', 'status', 'id', ''])[1 + g % 4], g - 2, g % 2 = 0, g, g, ARRAY[x, 'item'], ARRAY[1, g]
 	FROM generate_series(0, 4) g, unnest(ARRAY['a', 'item']) x;
 	GRANT ALL ON product, word TO smith;

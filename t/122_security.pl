@@ -72,7 +72,8 @@ for my $route (qw(off on))
 
 	# tokens: who has one may consume it, who has none cannot make one
 	my $token = $shop->ask("SELECT idem_token_issue('pay', 'alice')");
-	my $forged = reverse(substr $token, -1) eq 'A' ? substr($token, 0, -2) . 'BA' : substr($token, 0, -1) . 'A';
+	# the two bits to spare stay zero
+	my $forged = substr($token, 0, -1) . (substr($token, -1) eq 'A' ? 'E' : 'A');
 	is($mallory->ask("SELECT idem_token_status('$forged', 'pay', 'alice')"), 'invalid', 'a changed token is invalid');
 	is($mallory->ask("SELECT idem_token_consume('$token', 'pay', 'bob')"), 'f', 'nor for somebody else');
 	is($mallory->ask("SELECT idem_token_consume('$token', 'pay', 'alice')"), 't', 'who has the token has what it is for');
