@@ -122,6 +122,8 @@ static Locked sql_lock_bucket(IdemStore *store, Datum item,
 static Locked sql_try_bucket(IdemStore *store, const IdemLine *line,
 							 IdemBucket *bucket);
 static TransactionId holder_of(Buffer buffer, HeapTuple tuple);
+static TransactionId holder_at_a_glance(HeapTupleHeader tuple,
+										Snapshot snapshot);
 static int	sql_read(IdemStore *store, Datum item, IdemBucket **buckets);
 static void write_bucket(IdemStore *store, Datum item,
 						 const IdemBucket *bucket, Datum quantity);
@@ -292,7 +294,7 @@ idem_bucket_add(IdemStore *store, Datum item, Datum quantity, int nbuckets)
 
 /*
  * Reads the buckets of an item, beginning at a number, and not beyond one that
- * has enough, unless enough is 0.
+ * is free and has enough, unless enough is 0.
  */
 static int
 read_from(IdemStore *store, Datum item, int32 first, Datum enough,
@@ -332,8 +334,10 @@ read_from(IdemStore *store, Datum item, int32 first, Datum enough,
 		bucket->empty = idem_same_bytes(values[STOCK_QUANTITY], zero);
 		bucket->quantity = bucket->empty ? zero :
 			NumericGetDatum(DatumGetNumericCopy(values[STOCK_QUANTITY]));
+		bucket->holder = holder_at_a_glance(tuple->t_data, snapshot);
 		bucket->tid = tuple->t_self;
 		found = enough != (Datum) 0 && !bucket->empty &&
+			!TransactionIdIsValid(bucket->holder) &&
 			compare(bucket->quantity, enough) >= 0;
 	}
 	systable_endscan_ordered(scandesc);
@@ -342,7 +346,7 @@ read_from(IdemStore *store, Datum item, int32 first, Datum enough,
 }
 
 /*
- * Looks for a bucket with enough for a line, beginning anywhere, without
+ * Looks for a free bucket with enough for a line, beginning anywhere, without
  * reading all of them.  False: there may be one all the same.
  */
 static bool
@@ -359,6 +363,7 @@ glimpse(IdemStore *store, IdemLine *line)
 													nbuckets - 1),
 							   line->quantity, &line->buckets);
 	line->glimpsed = line->nbuckets > 0 &&
+		!TransactionIdIsValid(line->buckets[line->nbuckets - 1].holder) &&
 		compare(line->buckets[line->nbuckets - 1].quantity,
 				line->quantity) >= 0;
 	if (!line->glimpsed)
@@ -459,13 +464,18 @@ plan_one(IdemStore *store, IdemLine *line, IdemBucket *buckets, int n)
 	for (int i = 0; i < n; i++)
 	{
 		IdemBucket *bucket = &buckets[(first + i) % n];
-		TransactionId holder = InvalidTransactionId;
+		TransactionId holder = bucket->holder;
+		Locked		locked;
 
 		if (bucket->empty || compare(bucket->quantity, line->quantity) < 0)
 			continue;
-		switch (idem_store_is_direct(store) ?
-				lock_bucket(store, line->item, bucket, false, &holder) :
-				sql_try_bucket(store, line, bucket))
+		if (TransactionIdIsValid(holder))
+			locked = BUSY;
+		else if (idem_store_is_direct(store))
+			locked = lock_bucket(store, line->item, bucket, false, &holder);
+		else
+			locked = sql_try_bucket(store, line, bucket);
+		switch (locked)
 		{
 			case LOCKED:
 				*guess(line->item) = n;
@@ -689,6 +699,32 @@ holder_of(Buffer buffer, HeapTuple tuple)
 			 TransactionIdFollows(members[i].xid, result)))
 			result = members[i].xid;
 	return result;
+}
+
+/*
+ * Who is at a row that a scan has just found, as far as that is seen without
+ * locking anything: InvalidTransactionId does not say that there is nobody.
+ * Trying to lock costs ten times as much, and in a rush on one item nearly
+ * all that is tried is in vain.  The snapshot is asked first, as it is there;
+ * but it may be as old as a serializable transaction, and takes a savepoint
+ * that was rolled back for one that runs if its transaction has very many.
+ * The row is read without its buffer's lock.  What is torn names nobody who
+ * runs, or at worst somebody else: then we wait for him, and look again.
+ */
+static TransactionId
+holder_at_a_glance(HeapTupleHeader tuple, Snapshot snapshot)
+{
+	uint16		infomask = tuple->t_infomask;
+	TransactionId xmax = HeapTupleHeaderGetRawXmax(tuple);
+
+	if ((infomask & (HEAP_XMAX_INVALID | HEAP_XMAX_IS_MULTI)) != 0 ||
+		HEAP_XMAX_IS_KEYSHR_LOCKED(infomask) ||
+		!TransactionIdIsNormal(xmax) ||
+		!XidInMVCCSnapshot(xmax, snapshot) ||
+		TransactionIdIsCurrentTransactionId(xmax) ||
+		!TransactionIdIsInProgress(xmax))
+		return InvalidTransactionId;
+	return xmax;
 }
 
 /* idem_bucket_read through SQL. */

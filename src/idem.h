@@ -541,6 +541,8 @@ typedef struct IdemBucket
 	int32		number;
 	Datum		quantity;		/* numeric */
 	bool		empty;			/* seen at a glance; false says nothing */
+	TransactionId holder;		/* who was at it, or InvalidTransactionId; direct
+								 * route, where it is seen at a glance */
 	ItemPointerData tid;		/* direct route */
 } IdemBucket;
 
@@ -555,7 +557,7 @@ typedef struct IdemLine
 	int			nbuckets;
 	IdemBucket *buckets;		/* as they were read last */
 	bool		glimpsed;		/* only some were read, of which the last has
-								 * enough */
+								 * enough, and was free */
 	bool		ready;			/* takes are locked, and enough */
 	bool		in_order;		/* buckets are locked in order, from the first */
 	IdemBucket	busy;			/* the one to wait for */
