@@ -541,8 +541,8 @@ typedef struct IdemBucket
 	int32		number;
 	Datum		quantity;		/* numeric */
 	bool		empty;			/* seen at a glance; false says nothing */
-	TransactionId holder;		/* who was at it, or InvalidTransactionId; direct
-								 * route, where it is seen at a glance */
+	TransactionId holder;		/* who was at it, or InvalidTransactionId;
+								 * direct route, where it is seen at a glance */
 	ItemPointerData tid;		/* direct route */
 } IdemBucket;
 
