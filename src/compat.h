@@ -6,6 +6,10 @@
  * The rest of the project is written once, for the newest interface that all
  * of them can be brought to; no other file may test PG_VERSION_NUM.
  *
+ * Debian went from 15 to 17.  16 is checked with Ubuntu 24.04's packages, as
+ * all the others are: script/matrix compiles with gcc and clang and runs the
+ * whole suite.
+ *
  * Portions Copyright (c) 2026, the idem authors
  *
  *-------------------------------------------------------------------------
