@@ -85,7 +85,8 @@ SQL
 
 	is($answer, $expected, "$what: $expected claimed");
 	cmp_ok($contexts, '<', $limit, "$what: memory contexts");
-	cmp_ok($private, '<', $limit, "$what: private memory");
+	# what is freed under the address sanitizer stays for a while, so that its use would be seen
+	cmp_ok($private, '<', $limit, "$what: private memory") unless $ENV{IDEM_SANITIZE};
 	cmp_ok($locks, '<=', 2, "$what: locks");
 	diag("$what: grew by $contexts kB in contexts, $private kB of private memory, $locks locks");
 	return;
