@@ -14,6 +14,7 @@
  */
 #include "idem.h"
 
+#include "nodes/parsenodes.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/numeric.h"
@@ -162,6 +163,20 @@ idem_arg_count(FunctionCallInfo fcinfo, int argno, const char *name, int32 max)
 				 errdetail("\"%s\" is %d.", name, value),
 				 errhint("Pass a number from 1 to %d.", max)));
 	return value;
+}
+
+/* Refuses to run where a procedure cannot commit. */
+void
+idem_check_nonatomic(FunctionCallInfo fcinfo, const char *procedure)
+{
+	if (fcinfo->context == NULL || !IsA(fcinfo->context, CallContext) ||
+		castNode(CallContext, fcinfo->context)->atomic)
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("%s cannot run inside a transaction block", procedure),
+				 errdetail("It commits after each batch."),
+				 errhint("Run CALL %s outside of BEGIN and of functions.",
+						 procedure)));
 }
 
 /* Refuses a numeric that is no quantity: not finite, or not positive. */

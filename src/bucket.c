@@ -29,7 +29,8 @@
  *
  * So whoever waits holds only buckets that sort before the one it waits for.
  * Everything is locked before anything is written, so there is nothing to undo
- * when a later item turns out to be short.  Giving back goes by the same order.
+ * when a later item turns out to be short.  An order gives back by the same
+ * order; many at once wait for a bucket only while they have none of its item.
  * A transaction that makes several calls is outside of this, and may meet the
  * server's deadlock detection.
  *
@@ -108,6 +109,8 @@ static int	read_from(IdemStore *store, Datum item, int32 first,
 					  Datum enough, IdemBucket **buckets);
 static bool glimpse(IdemStore *store, IdemLine *line);
 static int16 *guess(Datum item);
+static void read_bucket(IdemStore *store, Datum item, int32 number,
+						IdemRow *row);
 static bool read_line(IdemStore *store, IdemLine *line);
 static IdemPlanned plan_line(IdemStore *store, IdemLine *line);
 static IdemPlanned plan_one(IdemStore *store, IdemLine *line,
@@ -230,23 +233,57 @@ idem_bucket_take(IdemStore *store, IdemLine *lines, int n)
 void
 idem_bucket_give(IdemStore *store, Datum item, int32 number, Datum quantity)
 {
-	Datum		key[STOCK_KEYS] = {item, Int32GetDatum(number)};
 	IdemRow		row;
 
 	idem_store_next_key(store);
 	do
 	{
 		CHECK_FOR_INTERRUPTS();
-		idem_store_read(store, key, &row);
-		if (row.presence != IDEM_PRESENT)
-			ereport(ERROR,
-					(errcode(ERRCODE_IDEM_NOT_FOUND),
-					 errmsg("there is no such bucket"),
-					 errdetail("Key %s is not in \"idem.stock\".",
-							   idem_store_key(&idem_stock_table, key)),
-					 errhint("Look for who removed it; idem never does.")));
+		read_bucket(store, item, number, &row);
 		row.values[STOCK_QUANTITY] = add(row.values[STOCK_QUANTITY], quantity);
 	} while (!idem_store_update(store, &row, row.values, row.nulls));
+}
+
+/*
+ * Gives back to several buckets of an item what came from each, but from one
+ * that somebody is at to another one.  To wait for one after the other would
+ * keep those that were had first from all who buy, until they all wait for us.
+ */
+void
+idem_bucket_give_many(IdemStore *store, Datum item, const int32 *numbers,
+					  const Datum *quantities, int n)
+{
+	IdemBucket *locked = palloc0_array(IdemBucket, n);
+	Datum	   *parts = palloc_array(Datum, n);
+	Datum		rest = NumericGetDatum(int64_to_numeric(0));
+	int			first = pg_prng_uint64_range(&pg_global_prng_state, 0, n - 1);
+	int			nlocked = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		int			which = (first + i) % n;
+		IdemBucket *bucket = &locked[nlocked];
+		IdemRow		row;
+
+		CHECK_FOR_INTERRUPTS();
+		rest = add(rest, quantities[which]);
+		read_bucket(store, item, numbers[which], &row);
+		bucket->number = numbers[which];
+		bucket->quantity = row.values[STOCK_QUANTITY];
+		bucket->tid = row.tid;
+		if (lock_bucket(store, item, bucket, false, NULL) == LOCKED)
+			parts[nlocked++] = quantities[which];
+	}
+
+	if (nlocked == 0)
+		idem_bucket_give(store, item, numbers[first], rest);
+	for (int i = 0; i < nlocked; i++)
+	{
+		Datum		part = i + 1 < nlocked ? parts[i] : rest;
+
+		write_bucket(store, item, &locked[i], add(locked[i].quantity, part));
+		rest = subtract(rest, part);
+	}
 }
 
 /*
@@ -385,6 +422,22 @@ guess(Datum item)
 
 	return &guesses[hash_bytes((unsigned char *) VARDATA_ANY(value),
 							   VARSIZE_ANY_EXHDR(value)) % lengthof(guesses)];
+}
+
+/* Reads one bucket, which must be there. */
+static void
+read_bucket(IdemStore *store, Datum item, int32 number, IdemRow *row)
+{
+	Datum		key[STOCK_KEYS] = {item, Int32GetDatum(number)};
+
+	idem_store_read(store, key, row);
+	if (row->presence != IDEM_PRESENT)
+		ereport(ERROR,
+				(errcode(ERRCODE_IDEM_NOT_FOUND),
+				 errmsg("there is no such bucket"),
+				 errdetail("Key %s is not in \"idem.stock\".",
+						   idem_store_key(&idem_stock_table, key)),
+				 errhint("Look for who removed it; idem never does.")));
 }
 
 /* Reads the buckets of a line's item.  True: they hold too little. */

@@ -9,11 +9,15 @@
  *
  * Concurrency.  The statement that ends orders locks them, skips those that
  * are locked, and changes what is still held and due; whoever decides on one
- * meanwhile waits, and finds it expired.  A batch gives back at its end, bucket
- * by bucket in their order, so that those who buy find buckets locked no longer
- * than a commit takes.  They share the disk and the processors with it, too:
- * between two batches it rests as long as it has worked, so half of both is
- * theirs.
+ * meanwhile waits, and finds it expired.  A batch gives back at its end, to
+ * buckets that nobody is at if there are any, so that those who buy find
+ * buckets locked no longer than a commit takes.
+ *
+ * They share the processors with it, too.  Somebody who works for long is in
+ * the way of those who only need an instant each: they wait until the scheduler
+ * takes the processor from him, and whoever waits for them does, too.  So after
+ * a few orders it rests as long as it has worked.  It has nothing locked then
+ * but orders whose time has passed.
  *
  * Portions Copyright (c) 2026, the idem authors
  *
@@ -23,19 +27,22 @@
 
 #include "executor/spi.h"
 #include "miscadmin.h"
-#include "nodes/parsenodes.h"
 #include "portability/instr_time.h"
-#include "storage/latch.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
-/* A batch that had to wait for somebody is not made up for beyond this. */
-#define LONGEST_REST	1000.0	/* milliseconds */
+/* Orders that are ended without a rest. */
+#define AT_ONCE			20
+
+/* A slow disk is not made up for beyond this. */
+#define LONGEST_REST	10000.0 /* microseconds */
 
 static uint64 expire_batch(int32 batch, TimestampTz now, TimestampTz *from);
+static uint64 expire_some(int32 limit, TimestampTz now, TimestampTz *from,
+						  List **parts);
 static void rest(instr_time began);
 
 PG_FUNCTION_INFO_V1(idem_stock_expire);
@@ -56,21 +63,13 @@ idem_stock_expire(PG_FUNCTION_ARGS)
 	MemoryContext work;
 	uint64		expired = 0;
 	uint64		expired_in_batch = 0;
-	instr_time	began;
 
-	if (fcinfo->context == NULL || !IsA(fcinfo->context, CallContext) ||
-		castNode(CallContext, fcinfo->context)->atomic)
-		ereport(ERROR,
-				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-				 errmsg("holds cannot expire inside a transaction block"),
-				 errdetail("There is a commit after each batch."),
-				 errhint("Run CALL idem_stock_expire outside of BEGIN and of functions.")));
+	idem_check_nonatomic(fcinfo, "idem_stock_expire");
 
 	if (SPI_connect_ext(SPI_OPT_NONATOMIC) != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect_ext failed");
 	work = AllocSetContextCreate(CurrentMemoryContext, "idem expire",
 								 ALLOCSET_DEFAULT_SIZES);
-	INSTR_TIME_SET_CURRENT(began);
 	do
 	{
 		/*
@@ -80,9 +79,6 @@ idem_stock_expire(PG_FUNCTION_ARGS)
 		 * decides on meanwhile.
 		 */
 		SPI_commit();
-		if (expired_in_batch == (uint64) batch)
-			rest(began);
-		INSTR_TIME_SET_CURRENT(began);
 		(void) set_config_option("transaction_isolation", "read committed",
 								 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
 								 true, 0, false);
@@ -112,9 +108,31 @@ idem_stock_expire(PG_FUNCTION_ARGS)
 static uint64
 expire_batch(int32 batch, TimestampTz now, TimestampTz *from)
 {
+	List	   *parts = NIL;
+	uint64		expired = 0;
+	uint64		some;
+
+	do
+	{
+		instr_time	began;
+
+		INSTR_TIME_SET_CURRENT(began);
+		some = expire_some(Min(batch - expired, AT_ONCE), now, from, &parts);
+		expired += some;
+		rest(began);
+	} while (some > 0 && expired < (uint64) batch);
+
+	idem_stock_give_back(parts);
+	return expired;
+}
+
+/* The same for a few orders, whose parts are added to what is given back. */
+static uint64
+expire_some(int32 limit, TimestampTz now, TimestampTz *from, List **parts)
+{
 	IdemStore	store;
 	Datum		values[3] = {TimestampTzGetDatum(now), TimestampTzGetDatum(*from),
-	Int32GetDatum(batch)};
+	Int32GetDatum(limit)};
 	Datum		result[5];
 	bool		nulls[5];
 	int64		expired;
@@ -127,10 +145,9 @@ expire_batch(int32 batch, TimestampTz now, TimestampTz *from)
 
 	expired = DatumGetInt64(result[0]);
 	if (expired > 0)
-	{
 		*from = DatumGetTimestampTz(result[1]);
-		idem_stock_give_back(result[2], result[3], result[4]);
-	}
+	if (!nulls[2])
+		*parts = idem_stock_collect(*parts, result[2], result[3], result[4]);
 	return expired;
 }
 
@@ -142,9 +159,8 @@ rest(instr_time began)
 
 	INSTR_TIME_SET_CURRENT(worked);
 	INSTR_TIME_SUBTRACT(worked, began);
-	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-					 (long) Min(INSTR_TIME_GET_MILLISEC(worked), LONGEST_REST),
-					 PG_WAIT_EXTENSION);
-	ResetLatch(MyLatch);
+	pgstat_report_wait_start(PG_WAIT_EXTENSION);
+	pg_usleep((long) Min(INSTR_TIME_GET_MICROSEC(worked), LONGEST_REST));
+	pgstat_report_wait_end();
 	CHECK_FOR_INTERRUPTS();
 }

@@ -65,6 +65,8 @@ extern Interval *idem_arg_interval(FunctionCallInfo fcinfo, int argno,
 extern TimestampTz idem_time_after(TimestampTz time, const Interval *interval);
 extern int32 idem_arg_count(FunctionCallInfo fcinfo, int argno,
 							const char *name, int32 max);
+extern void idem_check_nonatomic(FunctionCallInfo fcinfo,
+								 const char *procedure);
 extern void idem_check_quantity(Datum value, const char *name);
 
 /* plan.c: every SQL text that C runs, first those on our own tables */
@@ -584,12 +586,16 @@ extern void idem_bucket_wait(IdemStore *store, IdemLine *lines, int n);
 extern void idem_bucket_take(IdemStore *store, IdemLine *lines, int n);
 extern void idem_bucket_give(IdemStore *store, Datum item, int32 number,
 							 Datum quantity);
+extern void idem_bucket_give_many(IdemStore *store, Datum item,
+								  const int32 *numbers,
+								  const Datum *quantities, int n);
 extern void idem_bucket_add(IdemStore *store, Datum item, Datum quantity,
 							int nbuckets);
 
 /* stock.c: orders, for those who end them */
 extern IdemTable idem_hold_table;
-extern void idem_stock_give_back(Datum items, Datum buckets,
-								 Datum quantities);
+extern List *idem_stock_collect(List *parts, Datum items, Datum buckets,
+								Datum quantities);
+extern void idem_stock_give_back(List *parts);
 
 #endif							/* IDEM_H */

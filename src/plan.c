@@ -464,18 +464,13 @@ static KeptPlan kept_plans[IDEM_PLANS] = {
 		" WHERE h.source OPERATOR(pg_catalog.=) due.source"
 		" AND h.seq OPERATOR(pg_catalog.=) due.seq"
 		" RETURNING due.expires_at, h.items, h.buckets, h.quantities"
-		"), back AS ("
-		"SELECT t.item COLLATE pg_catalog.\"C\" AS item, t.bucket,"
-		" pg_catalog.sum(t.quantity) AS quantity FROM ended,"
-		" ROWS FROM (pg_catalog.unnest(ended.items),"
-		"  pg_catalog.unnest(ended.buckets),"
-		"  pg_catalog.unnest(ended.quantities)) AS t (item, bucket, quantity)"
-		" GROUP BY 1, 2"
 		") SELECT (SELECT pg_catalog.count(*) FROM ended),"
 		" (SELECT pg_catalog.max(expires_at) FROM ended),"
-		" pg_catalog.array_agg(item ORDER BY item, bucket),"
-		" pg_catalog.array_agg(bucket ORDER BY item, bucket),"
-		" pg_catalog.array_agg(quantity ORDER BY item, bucket) FROM back",
+		" pg_catalog.array_agg(t.item), pg_catalog.array_agg(t.bucket),"
+		" pg_catalog.array_agg(t.quantity) FROM ended,"
+		" ROWS FROM (pg_catalog.unnest(ended.items),"
+		"  pg_catalog.unnest(ended.buckets),"
+		"  pg_catalog.unnest(ended.quantities)) AS t (item, bucket, quantity)",
 		.expected = SPI_OK_SELECT,
 		.nargs = 3,
 		.argtypes = {TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID}

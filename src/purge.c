@@ -21,7 +21,6 @@
 
 #include "executor/spi.h"
 #include "miscadmin.h"
-#include "nodes/parsenodes.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -67,24 +66,10 @@ Datum
 idem_purge(PG_FUNCTION_ARGS)
 {
 	Interval   *older_than = idem_arg_interval(fcinfo, 0, "older_than");
+	int32		batch = idem_arg_count(fcinfo, 1, "batch", PG_INT32_MAX);
 	TimestampTz cutoff;
-	int32		batch;
 
-	idem_arg_not_null(fcinfo, 1, "batch");
-	batch = PG_GETARG_INT32(1);
-	if (batch <= 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("argument \"batch\" must be positive"),
-				 errdetail("\"batch\" is %d.", batch),
-				 errhint("Pass a number of keys such as 10000.")));
-	if (fcinfo->context == NULL || !IsA(fcinfo->context, CallContext) ||
-		castNode(CallContext, fcinfo->context)->atomic)
-		ereport(ERROR,
-				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-				 errmsg("purge cannot run inside a transaction block"),
-				 errdetail("It commits after each batch."),
-				 errhint("Run CALL idem_purge outside of BEGIN and of functions.")));
+	idem_check_nonatomic(fcinfo, "idem_purge");
 
 	cutoff = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval,
 													 TimestampTzGetDatum(GetCurrentTimestamp()),

@@ -6,7 +6,7 @@
  * The contract.  An order, (source, seq), holds quantities of items.  Holding
  * is idempotent: a retry that finds what it wants held is told so, and takes
  * nothing more.  An order is confirmed, released or expires as a whole, once;
- * what it took goes back to where it came from unless it was confirmed.  An
+ * what it took goes back to its items unless it was confirmed.  An
  * order that is released before it was made is refused when it comes.  It
  * belongs to the role that made it.
  *
@@ -140,6 +140,7 @@ static bool mark_released(IdemStore *store, const Datum *key);
 static int	get_parts(const IdemRow *row, Part **parts);
 static int	parts_of_arrays(Datum items, Datum buckets, Datum quantities,
 							Part **parts);
+static void give_parts(const IdemRow *row);
 static void set_parts(IdemRow *row, const Part *parts, int n);
 static void decide(IdemRow *row, HoldStatus status);
 static void stale_error(const Datum *key, HoldStatus status,
@@ -150,6 +151,7 @@ static ArrayType *get_array(FunctionCallInfo fcinfo, int argno,
 static void get_lines(FunctionCallInfo fcinfo, Order *order);
 static int	compare_lines(const void *a, const void *b);
 static int	compare_parts(const void *a, const void *b);
+static int	compare_cells(const ListCell *a, const ListCell *b);
 static int	compare_items(Datum a, Datum b);
 
 PG_FUNCTION_INFO_V1(idem_stock_add);
@@ -336,10 +338,8 @@ idem_stock_release(PG_FUNCTION_ARGS)
 
 		decide(&row, HOLD_RELEASED);
 		released = idem_store_update(&store, &row, row.values, row.nulls);
-		if (released && !row.nulls[HOLD_ITEMS])
-			idem_stock_give_back(row.values[HOLD_ITEMS],
-								 row.values[HOLD_BUCKETS],
-								 row.values[HOLD_QUANTITIES]);
+		if (released)
+			give_parts(&row);
 	}
 	idem_store_close(&store);
 
@@ -366,21 +366,52 @@ idem_stock_available(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(total);
 }
 
-/*
- * Gives back what an order, or several, have taken: the arrays of a hold, each
- * sorted by item and bucket.
- */
-void
-idem_stock_give_back(Datum items, Datum buckets, Datum quantities)
+/* Adds what orders have taken, the arrays of a hold, to a list. */
+List *
+idem_stock_collect(List *parts, Datum items, Datum buckets, Datum quantities)
 {
-	IdemStore	store;
-	Part	   *parts;
-	int			n = parts_of_arrays(items, buckets, quantities, &parts);
+	Part	   *more;
+	int			n = parts_of_arrays(items, buckets, quantities, &more);
 
-	idem_store_open(&store, &idem_stock_table, IDEM_WRITE, true);
 	for (int i = 0; i < n; i++)
-		idem_bucket_give(&store, parts[i].item, parts[i].bucket,
-						 parts[i].quantity);
+		parts = lappend(parts, &more[i]);
+	return parts;
+}
+
+/* Gives back what is in such a list. */
+void
+idem_stock_give_back(List *parts)
+{
+	int			nparts = list_length(parts);
+	int32	   *buckets = palloc_array(int32, nparts);
+	Datum	   *quantities = palloc_array(Datum, nparts);
+	IdemStore	store;
+
+	list_sort(parts, compare_cells);
+	idem_store_open(&store, &idem_stock_table, IDEM_WRITE, true);
+	for (int i = 0; i < nparts;)
+	{
+		Datum		item = ((Part *) list_nth(parts, i))->item;
+		int			n = 0;
+
+		for (; i < nparts; i++)
+		{
+			Part	   *part = list_nth(parts, i);
+
+			if (compare_items(part->item, item) != 0)
+				break;
+			if (n > 0 && part->bucket == buckets[n - 1])
+				quantities[n - 1] = DirectFunctionCall2(numeric_add,
+														quantities[n - 1],
+														part->quantity);
+			else
+			{
+				buckets[n] = part->bucket;
+				quantities[n++] = part->quantity;
+			}
+		}
+		idem_bucket_give_many(&store, item, buckets, quantities, n);
+	}
 	idem_store_close(&store);
 }
 
@@ -643,6 +674,21 @@ parts_of_arrays(Datum items, Datum buckets, Datum quantities, Part **parts)
 	return n[0];
 }
 
+/* Gives the parts of a row back to where they came from. */
+static void
+give_parts(const IdemRow *row)
+{
+	IdemStore	store;
+	Part	   *parts;
+	int			n = get_parts(row, &parts);
+
+	idem_store_open(&store, &idem_stock_table, IDEM_WRITE, true);
+	for (int i = 0; i < n; i++)
+		idem_bucket_give(&store, parts[i].item, parts[i].bucket,
+						 parts[i].quantity);
+	idem_store_close(&store);
+}
+
 /* Enters parts into a row. */
 static void
 set_parts(IdemRow *row, const Part *parts, int n)
@@ -787,6 +833,13 @@ compare_parts(const void *a, const void *b)
 	if (result == 0)
 		result = pa->bucket < pb->bucket ? -1 : pa->bucket > pb->bucket;
 	return result;
+}
+
+/* The same for a list of them. */
+static int
+compare_cells(const ListCell *a, const ListCell *b)
+{
+	return compare_parts(lfirst(a), lfirst(b));
 }
 
 /* Compares two items bytewise, as COLLATE "C" does. */
