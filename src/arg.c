@@ -17,6 +17,7 @@
 #include "nodes/parsenodes.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+#include "utils/memutils.h"
 #include "utils/numeric.h"
 #include "utils/timestamp.h"
 
@@ -179,6 +180,22 @@ idem_check_nonatomic(FunctionCallInfo fcinfo, const char *procedure)
 						 procedure)));
 }
 
+/* The numeric 0, for good. */
+Datum
+idem_zero(void)
+{
+	static Numeric zero = NULL;
+
+	if (zero == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+		zero = int64_to_numeric(0);
+		MemoryContextSwitchTo(old);
+	}
+	return NumericGetDatum(zero);
+}
+
 /* Refuses a numeric that is no quantity: not finite, or not positive. */
 void
 idem_check_quantity(Datum value, const char *name)
@@ -187,7 +204,7 @@ idem_check_quantity(Datum value, const char *name)
 
 	if (numeric_is_nan(quantity) || numeric_is_inf(quantity) ||
 		DatumGetBool(DirectFunctionCall2(numeric_le, NumericGetDatum(quantity),
-										 NumericGetDatum(int64_to_numeric(0)))))
+										 idem_zero())))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("argument \"%s\" must be positive", name),

@@ -142,7 +142,7 @@ idem_bucket_total(IdemStore *store, Datum item)
 {
 	IdemBucket *buckets;
 	int			n = idem_bucket_read(store, item, &buckets);
-	Datum		total = NumericGetDatum(int64_to_numeric(0));
+	Datum		total = idem_zero();
 
 	for (int i = 0; i < n; i++)
 		total = add(total, buckets[i].quantity);
@@ -255,7 +255,7 @@ idem_bucket_give_many(IdemStore *store, Datum item, const int32 *numbers,
 {
 	IdemBucket *locked = palloc0_array(IdemBucket, n);
 	Datum	   *parts = palloc_array(Datum, n);
-	Datum		rest = NumericGetDatum(int64_to_numeric(0));
+	Datum		rest = idem_zero();
 	int			first = pg_prng_uint64_range(&pg_global_prng_state, 0, n - 1);
 	int			nlocked = 0;
 
@@ -337,7 +337,7 @@ static int
 read_from(IdemStore *store, Datum item, int32 first, Datum enough,
 		  IdemBucket **buckets)
 {
-	Datum		zero = NumericGetDatum(int64_to_numeric(0));
+	Datum		zero = idem_zero();
 	bool		found = false;
 	int			n = 0;
 	int			room = 16;
@@ -348,9 +348,10 @@ read_from(IdemStore *store, Datum item, int32 first, Datum enough,
 
 	*buckets = palloc_array(IdemBucket, room);
 	idem_store_scankey(&scankeys[STOCK_ITEM], store->table, STOCK_ITEM, item);
-	ScanKeyEntryInitialize(&scankeys[STOCK_BUCKET], 0, STOCK_BUCKET + 1,
-						   BTGreaterEqualStrategyNumber, INT4OID, InvalidOid,
-						   F_INT4GE, Int32GetDatum(first));
+	if (first > 0)
+		ScanKeyEntryInitialize(&scankeys[STOCK_BUCKET], 0, STOCK_BUCKET + 1,
+							   BTGreaterEqualStrategyNumber, INT4OID,
+							   InvalidOid, F_INT4GE, Int32GetDatum(first));
 	snapshot = RegisterSnapshot(IsolationIsSerializable() ?
 								GetTransactionSnapshot() : GetLatestSnapshot());
 	scandesc = systable_beginscan_ordered(store->heap, store->index, snapshot,
@@ -444,7 +445,7 @@ read_bucket(IdemStore *store, Datum item, int32 number, IdemRow *row)
 static bool
 read_line(IdemStore *store, IdemLine *line)
 {
-	Datum		total = NumericGetDatum(int64_to_numeric(0));
+	Datum		total = idem_zero();
 
 	*guess(line->item) = 0;
 	line->glimpsed = false;
@@ -585,7 +586,7 @@ plan_in_order(IdemStore *store, IdemLine *line, IdemBucket *buckets, int n)
 			keep_take(line, &buckets[i], missing);
 			return IDEM_PLANNED;
 		}
-		if (compare(buckets[i].quantity, NumericGetDatum(int64_to_numeric(0))) > 0)
+		if (compare(buckets[i].quantity, idem_zero()) > 0)
 		{
 			keep_take(line, &buckets[i], buckets[i].quantity);
 			missing = subtract(missing, buckets[i].quantity);

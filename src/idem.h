@@ -68,6 +68,7 @@ extern int32 idem_arg_count(FunctionCallInfo fcinfo, int argno,
 extern void idem_check_nonatomic(FunctionCallInfo fcinfo,
 								 const char *procedure);
 extern void idem_check_quantity(Datum value, const char *name);
+extern Datum idem_zero(void);
 
 /* plan.c: every SQL text that C runs, first those on our own tables */
 typedef enum IdemPlan

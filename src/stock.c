@@ -536,7 +536,7 @@ judge(const Order *order, const IdemRow *row)
 	for (int i = 0; i < order->nlines; i++)
 	{
 		IdemLine   *line = &order->lines[i];
-		Datum		has = NumericGetDatum(int64_to_numeric(0));
+		Datum		has = idem_zero();
 
 		line->wanted = true;
 		for (int j = 0; j < n; j++)

@@ -30,6 +30,7 @@
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "nodes/primnodes.h"
+#include "storage/lmgr.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -44,6 +45,7 @@ static int	ntables_used = 0;
 
 static void invalidate(Datum arg, Oid relid);
 static void use_table(IdemTable *table);
+static Relation open_table(IdemTable *table, LOCKMODE lockmode);
 static Oid	index_as_made(const IdemTable *table, Relation heap, Oid *further);
 static bool is_key_index(const IdemTable *table, Relation index);
 static bool is_further_index(const IdemTable *table, Relation index);
@@ -77,7 +79,7 @@ idem_table_open(IdemTable *table, LOCKMODE lockmode, bool direct,
 			table->route = IDEM_ROUTE_UNKNOWN;
 			table->relid = idem_find_table(table->relname);
 		}
-		heap = try_table_open(table->relid, lockmode);
+		heap = open_table(table, lockmode);
 		*index = NULL;
 
 		/*
@@ -164,6 +166,25 @@ use_table(IdemTable *table)
 	if (ntables_used == MAX_TABLES)
 		elog(ERROR, "too many tables");
 	tables_used[ntables_used++] = table;
+}
+
+/*
+ * Opens a table by its OID; NULL if it is gone, or may be.  What is still known
+ * of it once it is locked is known to be there: nobody needs to look.
+ */
+static Relation
+open_table(IdemTable *table, LOCKMODE lockmode)
+{
+	Oid			relid = table->relid;
+
+	if (table->route != IDEM_ROUTE_KNOWN)
+		return try_table_open(relid, lockmode);
+
+	LockRelationOid(relid, lockmode);
+	if (table->route == IDEM_ROUTE_KNOWN)
+		return table_open(relid, NoLock);
+	UnlockRelationOid(relid, lockmode);
+	return NULL;
 }
 
 /*
