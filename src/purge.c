@@ -125,8 +125,7 @@ purge_window(const Purge *purge, TimestampTz cutoff, int32 batch,
 	idem_store_open(&store, purge->table, IDEM_WRITE, true);
 	owner = store.heap->rd_rel->relowner;
 
-	for (int i = 0; i < nkeys; i++)
-		values[i] = from[i];
+	memcpy(values, from, nkeys * sizeof(Datum));
 	values[nkeys] = Int32GetDatum(batch);
 	more = idem_plan_execute(purge->window, owner, false, values, NULL, last,
 							 nulls, nkeys) > 0;

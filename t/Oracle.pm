@@ -180,9 +180,11 @@ sub log_complaints
 	my $log = slurp_file($node->logfile, $$offset // 0);
 
 	$$offset = -s $node->logfile;
-	return join "\n", map { "log: $_" } grep { !$expected || $_ !~ $expected } grep {
+	my @complaints = grep { !$expected || $_ !~ $expected } grep {
 		/PANIC:|TRAP:|WARNING:.*(?:leak|was not closed)|deadlock detected|invalid page|was terminated by signal (?!9\b)|\] XX\w{3} (?:ERROR|FATAL|WARNING)/
 	} split /\n/, $log;
+	# with what the server says of it further, such as who waited for whom
+	return join "\n", map { "log: $_" . ($log =~ /^\Q$_\E((?:\n\t.*|\n[^\t].*(?:DETAIL|HINT|CONTEXT|STATEMENT):.*)*)/m ? $1 : '') } @complaints;
 }
 
 # fresh(LOAD): forgets all, in the database too, so that a long run does not grow; a new load of the same options.
