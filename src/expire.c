@@ -93,7 +93,7 @@ idem_stock_expire(PG_FUNCTION_ARGS)
 							(unsigned long long) expired_in_batch,
 							(unsigned long long) expired)));
 		CHECK_FOR_INTERRUPTS();
-	} while (expired_in_batch > 0);
+	} while (expired_in_batch == (uint64) batch);
 	SPI_commit();
 	SPI_finish();
 
@@ -103,7 +103,7 @@ idem_stock_expire(PG_FUNCTION_ARGS)
 
 /*
  * Ends a batch of orders that were due at now, beginning with those due at
- * from, which moves on; answers how many.
+ * from, which moves on; answers how many, less than batch if no more are due.
  */
 static uint64
 expire_batch(int32 batch, TimestampTz now, TimestampTz *from)
@@ -122,7 +122,8 @@ expire_batch(int32 batch, TimestampTz now, TimestampTz *from)
 		rest(began);
 	} while (some > 0 && expired < (uint64) batch);
 
-	idem_stock_give_back(parts);
+	if (parts != NIL)
+		idem_stock_give_back(parts);
 	return expired;
 }
 
