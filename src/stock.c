@@ -44,8 +44,10 @@
  *
  * Why there are no deadlocks.  The row of an order comes before buckets, and
  * buckets have an order of their own (bucket.c).  A call that makes an order
- * waits for a rival only before it has inserted, and a rival that has inserted
- * does not wait any more in that call.
+ * may have locked buckets when it waits for a rival that has inserted the very
+ * order, but such a rival does not wait any more in that call.  It never waits
+ * then for a rival that decides on the order, and gives back to its buckets:
+ * that order was there when they were locked, and is found.
  *
  * Portions Copyright (c) 2026, the idem authors
  *
@@ -448,6 +450,16 @@ reserve(Order *order)
 		idem_store_find(&holds, order->key, &row);
 		if (row.presence == IDEM_ABSENT)
 			planned = idem_bucket_plan(&stock, order->lines, order->nlines);
+
+		/*
+		 * Through SQL the insertion waits for whoever changes a row that has
+		 * come meanwhile.  If that is a release, it may itself wait for a
+		 * bucket that we have just locked.  What comes from now on has taken
+		 * from other buckets.
+		 */
+		if (row.presence == IDEM_ABSENT && planned == IDEM_PLANNED &&
+			!idem_store_is_direct(&holds))
+			idem_store_find(&holds, order->key, &row);
 		if (row.presence == IDEM_ABSENT && planned == IDEM_PLANNED)
 		{
 			fill_hold(order, &row);
