@@ -112,11 +112,14 @@ static int16 *guess(Datum item);
 static void read_bucket(IdemStore *store, Datum item, int32 number,
 						IdemRow *row);
 static bool read_line(IdemStore *store, IdemLine *line);
+static bool choose_bucket(IdemLine *line);
 static IdemPlanned plan_line(IdemStore *store, IdemLine *line);
 static IdemPlanned plan_one(IdemStore *store, IdemLine *line,
 							IdemBucket *buckets, int n);
 static IdemPlanned plan_in_order(IdemStore *store, IdemLine *line,
 								 IdemBucket *buckets, int n);
+static void note_busy(IdemLine *line, const IdemBucket *bucket,
+					  TransactionId holder);
 static void keep_take(IdemLine *line, const IdemBucket *bucket, Datum part);
 static Locked lock_bucket(IdemStore *store, Datum item, IdemBucket *bucket,
 						  bool wait, TransactionId *holder);
@@ -176,11 +179,31 @@ idem_bucket_short(IdemStore *store, IdemLine *lines, int n)
 }
 
 /*
+ * Says where what the lines want will probably come from, as far as was seen
+ * when idem_bucket_short said no.  Locks nothing.  IDEM_MUST_WAIT: some item
+ * has enough in one bucket, but somebody is at each such.
+ */
+IdemPlanned
+idem_bucket_choose(IdemLine *lines, int n)
+{
+	for (int i = 0; i < n; i++)
+	{
+		IdemLine   *line = &lines[i];
+
+		if (!line->wanted)
+			continue;
+		line->waits = !choose_bucket(line);
+		if (line->waits)
+			return IDEM_MUST_WAIT;
+	}
+	return IDEM_PLANNED;
+}
+
+/*
  * Locks buckets that hold what the lines want; the lines are sorted by item,
  * each item once, and idem_bucket_short has said no.  Waits for nobody.  After
- * IDEM_MUST_WAIT the caller gives up what others must not be kept from, and
- * calls idem_bucket_wait; after that, and after IDEM_SHORT, it begins again
- * with the same lines.
+ * IDEM_MUST_WAIT the caller calls idem_bucket_wait; after that, and after
+ * IDEM_SHORT, it begins again with the same lines.
  */
 IdemPlanned
 idem_bucket_plan(IdemStore *store, IdemLine *lines, int n)
@@ -192,23 +215,25 @@ idem_bucket_plan(IdemStore *store, IdemLine *lines, int n)
 		if (!lines[i].wanted || lines[i].ready)
 			continue;
 		planned = plan_line(store, &lines[i]);
+		lines[i].ready = planned == IDEM_PLANNED;
+		lines[i].waits = planned == IDEM_MUST_WAIT;
 		if (planned != IDEM_PLANNED)
 			return planned;
-		lines[i].ready = true;
 	}
 	return IDEM_PLANNED;
 }
 
-/* Waits for what the first line that is not ready could not have. */
+/* Waits for what a line could not have. */
 void
 idem_bucket_wait(IdemStore *store, IdemLine *lines, int n)
 {
 	IdemLine   *line = lines;
 
-	while (!line->wanted || line->ready)
+	while (!line->waits)
 		line++;
 	Assert(line < lines + n);
 
+	line->waits = false;
 	if (TransactionIdIsValid(line->holder))
 		XactLockTableWait(line->holder, store->heap, &line->busy.tid, XLTW_Lock);
 	else
@@ -450,6 +475,9 @@ read_line(IdemStore *store, IdemLine *line)
 	*guess(line->item) = 0;
 	line->glimpsed = false;
 	line->nbuckets = idem_bucket_read(store, line->item, &line->buckets);
+	if (line->nbuckets > 1)
+		line->first = pg_prng_uint64_range(&pg_global_prng_state, 0,
+										   line->nbuckets - 1);
 	for (int i = 0; i < line->nbuckets; i++)
 	{
 		if (line->buckets[i].empty)
@@ -458,6 +486,43 @@ read_line(IdemStore *store, IdemLine *line)
 		if (compare(total, line->quantity) >= 0)
 			return false;
 	}
+	return true;
+}
+
+/*
+ * Chooses a bucket for a line among those that were read: the one that
+ * plan_line will try first.  False: it will have to wait for one.
+ */
+static bool
+choose_bucket(IdemLine *line)
+{
+	IdemBucket *chosen = &line->buckets[0];
+
+	line->ntakes = 0;
+	line->holder = InvalidTransactionId;
+	if (line->glimpsed)
+		chosen = &line->buckets[line->nbuckets - 1];
+	else if (line->nbuckets > 1)
+	{
+		for (int i = 0; i < line->nbuckets; i++)
+		{
+			IdemBucket *bucket = &line->buckets[(line->first + i) % line->nbuckets];
+
+			if (bucket->empty || compare(bucket->quantity, line->quantity) < 0)
+				continue;
+			if (!TransactionIdIsValid(bucket->holder))
+			{
+				chosen = bucket;
+				line->holder = InvalidTransactionId;
+				break;
+			}
+			note_busy(line, bucket, bucket->holder);
+		}
+		if (TransactionIdIsValid(line->holder))
+			return false;
+	}
+	line->chosen = chosen->number;
+	keep_take(line, chosen, line->quantity);
 	return true;
 }
 
@@ -512,12 +577,11 @@ plan_line(IdemStore *store, IdemLine *line)
 static IdemPlanned
 plan_one(IdemStore *store, IdemLine *line, IdemBucket *buckets, int n)
 {
-	int			first = pg_prng_uint64_range(&pg_global_prng_state, 0, n - 1);
 	bool		changed = false;
 
 	for (int i = 0; i < n; i++)
 	{
-		IdemBucket *bucket = &buckets[(first + i) % n];
+		IdemBucket *bucket = &buckets[(line->first + i) % n];
 		TransactionId holder = bucket->holder;
 		Locked		locked;
 
@@ -536,12 +600,7 @@ plan_one(IdemStore *store, IdemLine *line, IdemBucket *buckets, int n)
 				keep_take(line, bucket, line->quantity);
 				return IDEM_PLANNED;
 			case BUSY:
-				if (!TransactionIdIsValid(line->holder) ||
-					TransactionIdFollows(holder, line->holder))
-				{
-					line->holder = holder;
-					line->busy = *bucket;
-				}
+				note_busy(line, bucket, holder);
 				break;
 			case CHANGED:
 				changed = true;
@@ -595,7 +654,18 @@ plan_in_order(IdemStore *store, IdemLine *line, IdemBucket *buckets, int n)
 	return IDEM_SHORT;
 }
 
-/* Notes that a part of the line comes from a bucket, which we have locked. */
+/* Notes who is at a bucket that has enough, if he began last of those seen. */
+static void
+note_busy(IdemLine *line, const IdemBucket *bucket, TransactionId holder)
+{
+	if (TransactionIdIsValid(line->holder) &&
+		!TransactionIdFollows(holder, line->holder))
+		return;
+	line->holder = holder;
+	line->busy = *bucket;
+}
+
+/* Notes that a part of the line comes from a bucket. */
 static void
 keep_take(IdemLine *line, const IdemBucket *bucket, Datum part)
 {

@@ -28,6 +28,7 @@
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "portability/instr_time.h"
+#include "tcop/pquery.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -82,6 +83,13 @@ idem_stock_expire(PG_FUNCTION_ARGS)
 		(void) set_config_option("transaction_isolation", "read committed",
 								 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
 								 true, 0, false);
+
+		/*
+		 * Without a snapshot of ours the server may remove a version of a
+		 * bucket between our reading it and our locking it, and put another
+		 * one in its place.
+		 */
+		EnsurePortalSnapshotExists();
 
 		MemoryContextReset(work);
 		MemoryContextSwitchTo(work);

@@ -116,6 +116,7 @@ typedef enum IdemPlan
 	IDEM_PLAN_HOLD_INSERT,
 	IDEM_PLAN_HOLD_LOCK,
 	IDEM_PLAN_HOLD_UPDATE,
+	IDEM_PLAN_HOLD_REMOVE,
 	IDEM_PLAN_HOLD_EXPIRE,
 	IDEM_PLAN_HOLD_WINDOW,
 	IDEM_PLAN_HOLD_PURGE
@@ -157,6 +158,7 @@ typedef struct IdemTable
 	IdemPlan	lock_at_once;	/* the same, NOWAIT */
 	IdemPlan	share;			/* key -> FOR SHARE; if such locks are taken */
 	IdemPlan	update;			/* all columns, by key */
+	IdemPlan	remove;			/* by key; if rows that were inserted are */
 
 	Oid			relid;			/* InvalidOid: look it up */
 	enum
@@ -244,6 +246,7 @@ extern bool idem_store_lock(IdemStore *store, const IdemRow *row,
 							IdemRowLock strength);
 extern bool idem_store_update(IdemStore *store, IdemRow *row,
 							  const Datum *values, const bool *nulls);
+extern void idem_store_remove(IdemStore *store, IdemRow *row);
 extern void idem_store_refused(IdemStore *store, const Datum *key);
 extern bool idem_store_judge(const IdemStore *store, HeapTuple tuple,
 							 Snapshot snapshot, IdemRow *row);
@@ -559,10 +562,13 @@ typedef struct IdemLine
 	/* bucket.c's, all zero at first */
 	int			nbuckets;
 	IdemBucket *buckets;		/* as they were read last */
+	int			first;			/* where looking begins among them */
+	int32		chosen;			/* bucket that it was thought to come from */
 	bool		glimpsed;		/* only some were read, of which the last has
 								 * enough, and was free */
 	bool		ready;			/* takes are locked, and enough */
 	bool		in_order;		/* buckets are locked in order, from the first */
+	bool		waits;			/* for what follows */
 	IdemBucket	busy;			/* the one to wait for */
 	TransactionId holder;		/* wait for this one, or InvalidTransactionId */
 	int			ntakes;
@@ -572,7 +578,7 @@ typedef struct IdemLine
 
 typedef enum IdemPlanned
 {
-	IDEM_PLANNED,				/* all lines are ready */
+	IDEM_PLANNED,				/* all lines have what they want */
 	IDEM_SHORT,					/* there is less of some item */
 	IDEM_MUST_WAIT				/* for the bucket that a line names */
 } IdemPlanned;
@@ -582,6 +588,7 @@ extern Datum idem_bucket_total(IdemStore *store, Datum item);
 extern int	idem_bucket_read(IdemStore *store, Datum item,
 							 IdemBucket **buckets);
 extern bool idem_bucket_short(IdemStore *store, IdemLine *lines, int n);
+extern IdemPlanned idem_bucket_choose(IdemLine *lines, int n);
 extern IdemPlanned idem_bucket_plan(IdemStore *store, IdemLine *lines, int n);
 extern void idem_bucket_wait(IdemStore *store, IdemLine *lines, int n);
 extern void idem_bucket_take(IdemStore *store, IdemLine *lines, int n);

@@ -445,6 +445,12 @@ static KeptPlan kept_plans[IDEM_PLANS] = {
 		.nargs = 10,
 		.argtypes = HOLD_TYPES
 	},
+	[IDEM_PLAN_HOLD_REMOVE] = {
+		.text = "DELETE FROM idem.hold" CLAIM_BY_KEY,
+		.expected = SPI_OK_DELETE,
+		.nargs = 2,
+		.argtypes = {TEXTOID, TEXTOID}
+	},
 
 	/*
 	 * Ends $3 of the holds that were due at $1, and answers what has to go

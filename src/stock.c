@@ -22,17 +22,20 @@
  * may take an order: as long as it has not, the stock is still there, and the
  * order can be confirmed.
  *
- * Why exactly one wins.  While an order is being made its key is reserved, so
- * a second call for it sees the first one's row, waits for that transaction
- * and looks again (store.c).  What is known of the order is judged before
- * anything else: "not enough" is only answered if the order is unknown after
- * the stock was found short.  Otherwise the retry of the sale of the last unit
- * would be refused.  (A rival that is just making the same order needs no
- * wait here: what it takes still counts as long as it is not committed, so the
- * stock would not have been short.)  Waiting for a bucket gives the reservation
- * up, and everything is judged anew after it.  Through SQL there is no
- * reservation; there the insertion of the hold decides, and as it comes before
- * anything is taken, the loser has only locked.
+ * Why exactly one wins.  Whoever inserts the row of an order makes it.  Its key
+ * is reserved for that, so a second call sees the first one's row, waits for
+ * that transaction and looks again (store.c); through SQL the insertion itself
+ * decides, and waits.  What is known of the order is judged before anything
+ * else: "not enough" is only answered if the order is unknown, or lacks the
+ * item, after the stock was found short.  Otherwise the retry of the sale of
+ * the last unit would be refused.  (A rival that is just making the same order
+ * needs no wait here: what it takes still counts as long as it is not
+ * committed, so the stock would not have been short.)
+ *
+ * The row is inserted with the buckets that the order will probably take from,
+ * as far as that is seen without locking any.  If it comes to others, or had
+ * to wait, the row is written once more; if there is not enough after all, it
+ * is deleted.
  *
  * Confirm, release and expire change the row of the order first: the store
  * refuses an update of a version that is not the current one, and whoever
@@ -43,11 +46,9 @@
  * it changed from held.
  *
  * Why there are no deadlocks.  The row of an order comes before buckets, and
- * buckets have an order of their own (bucket.c).  A call that makes an order
- * may have locked buckets when it waits for a rival that has inserted the very
- * order, but such a rival does not wait any more in that call.  It never waits
- * then for a rival that decides on the order, and gives back to its buckets:
- * that order was there when they were locked, and is found.
+ * buckets have an order of their own (bucket.c).  Nobody who has locked a bucket
+ * waits for an order: those who make one insert its row first, the others have
+ * locked it, or changed it, before they are at buckets.
  *
  * Portions Copyright (c) 2026, the idem authors
  *
@@ -105,7 +106,8 @@ IdemTable	idem_hold_table = {
 	.find = IDEM_PLAN_HOLD_FIND,
 	.insert = IDEM_PLAN_HOLD_INSERT,
 	.lock = IDEM_PLAN_HOLD_LOCK,
-	.update = IDEM_PLAN_HOLD_UPDATE
+	.update = IDEM_PLAN_HOLD_UPDATE,
+	.remove = IDEM_PLAN_HOLD_REMOVE
 };
 
 /* One part that was taken: an element of each of the three arrays. */
@@ -134,9 +136,13 @@ typedef enum Judged
 } Judged;
 
 static bool reserve(Order *order);
+static bool take_for_new(IdemStore *holds, IdemStore *stock, Order *order,
+						 IdemRow *row);
+static bool lock_buckets(IdemStore *stock, Order *order, bool *waited);
 static bool add_to_order(IdemStore *holds, IdemStore *stock, Order *order,
 						 IdemRow *row, bool *held);
 static Judged judge(const Order *order, const IdemRow *row);
+static void new_hold(const Order *order, IdemRow *row);
 static void fill_hold(const Order *order, IdemRow *row);
 static bool mark_released(IdemStore *store, const Datum *key);
 static int	get_parts(const IdemRow *row, Part **parts);
@@ -449,28 +455,18 @@ reserve(Order *order)
 		idem_store_reserve(&holds, order->key, 1);
 		idem_store_find(&holds, order->key, &row);
 		if (row.presence == IDEM_ABSENT)
-			planned = idem_bucket_plan(&stock, order->lines, order->nlines);
-
-		/*
-		 * Through SQL the insertion waits for whoever changes a row that has
-		 * come meanwhile.  If that is a release, it may itself wait for a
-		 * bucket that we have just locked.  What comes from now on has taken
-		 * from other buckets.
-		 */
-		if (row.presence == IDEM_ABSENT && planned == IDEM_PLANNED &&
-			!idem_store_is_direct(&holds))
-			idem_store_find(&holds, order->key, &row);
+			planned = idem_bucket_choose(order->lines, order->nlines);
 		if (row.presence == IDEM_ABSENT && planned == IDEM_PLANNED)
 		{
+			new_hold(order, &row);
 			fill_hold(order, &row);
-			held = idem_store_insert(&holds, row.values, row.nulls);
-			if (held)
-				idem_bucket_take(&stock, order->lines, order->nlines);
-			decided = held;
+			decided = idem_store_insert(&holds, row.values, row.nulls);
 		}
 		idem_store_release(&holds);
 
-		if (row.presence == IDEM_BUSY)
+		if (decided)
+			held = take_for_new(&holds, &stock, order, &row);
+		else if (row.presence == IDEM_BUSY)
 			idem_store_wait(&holds, order->key, &row);
 		else if (row.presence == IDEM_PRESENT)
 			decided = add_to_order(&holds, &stock, order, &row, &held);
@@ -484,6 +480,63 @@ reserve(Order *order)
 }
 
 /*
+ * Takes what an order wants whose row we have just inserted, with what it was
+ * thought to take.  False: there is not enough after all, and the row is gone.
+ */
+static bool
+take_for_new(IdemStore *holds, IdemStore *stock, Order *order, IdemRow *row)
+{
+	bool		waited = false;
+	bool		as_filled;
+
+	row->presence = IDEM_PRESENT;
+	row->tid = holds->inserted;
+	holds->row_locked = true;
+	if (!lock_buckets(stock, order, &waited))
+	{
+		idem_store_remove(holds, row);
+		return false;
+	}
+
+	/* its time does not run while it waits */
+	as_filled = !waited || order->ttl == NULL;
+	for (int i = 0; i < order->nlines; i++)
+		if (order->lines[i].ntakes != 1 ||
+			order->lines[i].takes[0].number != order->lines[i].chosen)
+			as_filled = false;
+	if (!as_filled)
+	{
+		new_hold(order, row);
+		fill_hold(order, row);
+		/* only a trigger can keep it from being written: the store gives up */
+		while (!idem_store_update(holds, row, row->values, row->nulls))
+			CHECK_FOR_INTERRUPTS();
+	}
+	idem_bucket_take(stock, order->lines, order->nlines);
+	return true;
+}
+
+/* Locks buckets that hold what an order wants.  False: there is not enough. */
+static bool
+lock_buckets(IdemStore *stock, Order *order, bool *waited)
+{
+	IdemPlanned planned;
+
+	while ((planned = idem_bucket_plan(stock, order->lines,
+									   order->nlines)) != IDEM_PLANNED)
+	{
+		if (planned == IDEM_MUST_WAIT)
+		{
+			idem_bucket_wait(stock, order->lines, order->nlines);
+			*waited = true;
+		}
+		if (idem_bucket_short(stock, order->lines, order->nlines))
+			return false;
+	}
+	return true;
+}
+
+/*
  * Answers for an order that is there, and adds to it what it does not hold
  * yet.  False: look again.
  */
@@ -491,7 +544,7 @@ static bool
 add_to_order(IdemStore *holds, IdemStore *stock, Order *order, IdemRow *row,
 			 bool *held)
 {
-	IdemPlanned planned;
+	bool		waited = false;
 	bool		added;
 
 	switch (judge(order, row))
@@ -506,22 +559,25 @@ add_to_order(IdemStore *holds, IdemStore *stock, Order *order, IdemRow *row,
 			break;
 	}
 
-	/* a refusal writes nothing, so look before locking */
+	/*
+	 * A refusal writes nothing, so look before locking.  It may be short
+	 * because the same call elsewhere has taken what is missing: then the
+	 * order, read after that, has it.
+	 */
 	*held = false;
 	if (idem_bucket_short(stock, order->lines, order->nlines))
+	{
+		idem_store_read(holds, order->key, row);
+		*held = row->presence == IDEM_PRESENT &&
+			judge(order, row) == ALREADY_HELD;
 		return true;
+	}
 
 	/* the row of the order comes before buckets */
 	if (!idem_store_lock(holds, row, IDEM_LOCK_UPDATE))
 		return false;
-	while ((planned = idem_bucket_plan(stock, order->lines,
-									   order->nlines)) != IDEM_PLANNED)
-	{
-		if (planned == IDEM_MUST_WAIT)
-			idem_bucket_wait(stock, order->lines, order->nlines);
-		if (idem_bucket_short(stock, order->lines, order->nlines))
-			return true;
-	}
+	if (!lock_buckets(stock, order, &waited))
+		return true;
 
 	fill_hold(order, row);
 	added = idem_store_update(holds, row, row->values, row->nulls);
@@ -579,27 +635,26 @@ judge(const Order *order, const IdemRow *row)
 	return more ? MORE_WANTED : ALREADY_HELD;
 }
 
-/* Enters what is taken for an order into its row, a new one or one that is there. */
+/* The row of an order that holds nothing yet. */
+static void
+new_hold(const Order *order, IdemRow *row)
+{
+	for (int i = 0; i < HOLD_COLUMNS; i++)
+		row->nulls[i] = i > HOLD_STATUS;
+	row->values[HOLD_SOURCE] = order->key[HOLD_SOURCE];
+	row->values[HOLD_SEQ] = order->key[HOLD_SEQ];
+	row->values[HOLD_OWNER] = ObjectIdGetDatum(GetUserId());
+	row->values[HOLD_STATUS] = CharGetDatum(HOLD_HELD);
+	row->values[HOLD_RESERVED_AT] = TimestampTzGetDatum(GetCurrentTimestamp());
+	row->nulls[HOLD_RESERVED_AT] = false;
+}
+
+/* Enters what is taken for an order into its row, beside what it holds. */
 static void
 fill_hold(const Order *order, IdemRow *row)
 {
-	TimestampTz now = GetCurrentTimestamp();
-	Part	   *parts = palloc_array(Part, 1);
-	int			n = 0;
-
-	if (row->presence == IDEM_PRESENT)
-		n = get_parts(row, &parts);
-	else
-	{
-		for (int i = 0; i < HOLD_COLUMNS; i++)
-			row->nulls[i] = i > HOLD_STATUS;
-		row->values[HOLD_SOURCE] = order->key[HOLD_SOURCE];
-		row->values[HOLD_SEQ] = order->key[HOLD_SEQ];
-		row->values[HOLD_OWNER] = ObjectIdGetDatum(GetUserId());
-		row->values[HOLD_STATUS] = CharGetDatum(HOLD_HELD);
-		row->values[HOLD_RESERVED_AT] = TimestampTzGetDatum(now);
-		row->nulls[HOLD_RESERVED_AT] = false;
-	}
+	Part	   *parts;
+	int			n = get_parts(row, &parts);
 
 	for (int i = 0; i < order->nlines; i++)
 	{
@@ -620,7 +675,7 @@ fill_hold(const Order *order, IdemRow *row)
 
 	if (order->ttl != NULL)
 	{
-		TimestampTz due = idem_time_after(now, order->ttl);
+		TimestampTz due = idem_time_after(GetCurrentTimestamp(), order->ttl);
 
 		if (row->nulls[HOLD_EXPIRES_AT] ||
 			DatumGetTimestampTz(row->values[HOLD_EXPIRES_AT]) > due)

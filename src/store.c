@@ -528,6 +528,19 @@ idem_store_update(IdemStore *store, IdemRow *row, const Datum *values,
 	}
 }
 
+/* Deletes a row that this call has inserted, or locked. */
+void
+idem_store_remove(IdemStore *store, IdemRow *row)
+{
+	if (store->index == NULL)
+		(void) sql_write(store, store->table->remove, row->values, NULL);
+	else
+	{
+		simple_heap_delete(store->heap, &row->tid);
+		CommandCounterIncrement();
+	}
+}
+
 /*
  * SQL wrote nothing.  The row that was in the way, or that was to be changed,
  * may be gone by now, which is rare; a trigger that suppresses what we write
