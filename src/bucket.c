@@ -28,8 +28,8 @@
  *	  out, until it has enough, and waits for each.  It never goes back to a).
  *
  * So whoever waits holds only buckets that sort before the one it waits for.
- * Everything is locked before anything is written, so there is nothing to undo
- * when a later item turns out to be short.  An order gives back by the same
+ * All buckets are locked before any is written, so none is to be put back when a
+ * later item turns out to be short.  An order gives back by the same
  * order; many at once wait for a bucket only while they have none of its item.
  * A transaction that makes several calls is outside of this, and may meet the
  * server's deadlock detection.
