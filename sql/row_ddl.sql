@@ -206,5 +206,28 @@ SELECT qty FROM loop_table;
 CREATE OR REPLACE FUNCTION fan_out() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN ALTER TABLE row_ddl.loop_table DROP COLUMN seen; RETURN NEW; END $$;
 SELECT outcome($$SELECT idem_deduct('loop_table', 'qty', 1, 1)$$);
 
+-- nor may a check of the key's domain, or a cast: the call works with what it knows of the table
+CREATE FUNCTION armed() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN EXECUTE coalesce(current_setting('row_ddl.armed', true), ''); RETURN true; END $$;
+CREATE DOMAIN armed_id AS int CHECK (armed());
+CREATE TABLE victim (id armed_id PRIMARY KEY, qty bigint, status text);
+INSERT INTO victim VALUES (1, 100, 'on');
+SELECT idem_machine('row_ddl', 'on -> off');
+SET row_ddl.armed = 'ALTER TABLE row_ddl.victim ALTER qty TYPE int';
+SELECT outcome($$SELECT idem_deduct('victim', 'qty', 1, 1)$$);
+SET row_ddl.armed = 'DROP TABLE row_ddl.victim';
+SELECT outcome($$SELECT idem_lock_row('victim', 1)$$);
+SET row_ddl.armed = 'ALTER TABLE row_ddl.victim ALTER status TYPE name';
+SELECT outcome($$SELECT idem_advance('row_ddl', 'victim', 'status', 'off', 1)$$);
+SET row_ddl.armed = 'ALTER TABLE row_ddl.victim ADD COLUMN more int';
+SELECT outcome($$SELECT idem_deduct('victim_pkey', 'qty', 1, '1')$$);
+RESET row_ddl.armed;
+SELECT outcome($$SELECT idem_deduct('victim', 'qty', 1, 1)$$), outcome($$SELECT idem_lock_row('victim', 1)$$),
+	outcome($$SELECT idem_advance('row_ddl', 'victim', 'status', 'off', 1)$$);
+TABLE victim;
+-- an error closes the table
+ALTER TABLE victim ALTER qty TYPE int;
+SELECT outcome($$SELECT idem_deduct('victim', 'qty', 1, 1)$$);
+DELETE FROM idem.transition WHERE machine = 'row_ddl';
+
 DO $$ BEGIN FOR i IN 1 .. 1000 LOOP EXECUTE format('DROP TABLE row_ddl_3.t%s', i); IF i % 100 = 0 THEN COMMIT; END IF; END LOOP; END $$;
 DROP SCHEMA row_ddl, row_ddl_2, row_ddl_3 CASCADE;

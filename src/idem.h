@@ -492,6 +492,7 @@ typedef struct IdemTarget
 {
 	const IdemRowSpec *spec;
 	Datum		key[INDEX_MAX_KEYS];	/* of spec->key[i].basetype each */
+	Relation	rel;			/* the table, open */
 	struct KeptTarget *entry;	/* target.c's own */
 	MemoryContext caller;		/* where results go */
 } IdemTarget;

@@ -43,7 +43,6 @@
 #include "idem.h"
 
 #include "access/htup_details.h"
-#include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
@@ -172,7 +171,6 @@ idem_advance(PG_FUNCTION_ARGS)
 	StateColumn column = {0};
 	const char *name;
 	IdemTarget	target;
-	Relation	rel;
 	Datum		to_state;
 	StateText	from = none;
 	StateText	to;
@@ -192,8 +190,7 @@ idem_advance(PG_FUNCTION_ARGS)
 	(void) judge(&column, none, to);
 
 	idem_target_open(&target, PG_GETARG_OID(1), name, RowExclusiveLock);
-	rel = table_open(target.spec->heap, NoLock);
-	resolve_column(&column, rel, name);
+	resolve_column(&column, target.rel, name);
 	idem_target_key(&target, fcinfo, 4);
 
 	if (is_stale(&column, &target, to))
@@ -206,14 +203,13 @@ idem_advance(PG_FUNCTION_ARGS)
 	if (verdict == IDEM_AHEAD || verdict == IDEM_ILLEGAL)
 	{
 		column.key = idem_target_key_text(&target);
-		transition_error(&column, rel, from, to, verdict);
+		transition_error(&column, target.rel, from, to, verdict);
 	}
 
 	/* a trigger may suppress the row: then nothing was applied */
 	if (verdict == IDEM_APPLY)
 		applied = idem_target_execute(&target, IDEM_ROW_SET_TEXT, to_state,
 									  NULL, NULL);
-	table_close(rel, NoLock);
 	idem_target_close(&target);
 
 	PG_RETURN_BOOL(applied);

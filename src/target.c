@@ -22,8 +22,11 @@
  * Open takes the lock that a statement would take, before it believes anything
  * it knows of the table, and the lock stays: what was read in the catalog then
  * stays true until the transaction ends.  (An index can still be dropped
- * CONCURRENTLY, but it goes on to keep its key unique until we end.)  From
- * open to close we are connected to SPI, and what is allocated is freed by
+ * CONCURRENTLY, but it goes on to keep its key unique until we end.)  Our own
+ * session is not stopped by a lock, and key values run its functions: casts,
+ * a domain's checks.  So the table is also kept open from open to close, and
+ * DDL on it in there is the server's 55006, as in a trigger.  From open to
+ * close we are connected to SPI, and what is allocated is freed by
  * close; results of idem_target_execute are copied into the memory context
  * that was current at open.  After an error nothing needs to be closed.
  *
@@ -47,6 +50,7 @@
 #include "idem.h"
 
 #include "access/relation.h"
+#include "access/table.h"
 #include "executor/spi.h"
 #include "funcapi.h"
 #include "lib/ilist.h"
@@ -164,6 +168,7 @@ idem_target_open(IdemTarget *target, Oid relid, const char *column,
 	callback->arg = target->entry;
 	target->entry->uses++;
 	MemoryContextRegisterResetCallback(CurrentMemoryContext, callback);
+	target->rel = table_open(target->spec->heap, NoLock);
 }
 
 /* Takes the key from the arguments of a VARIADIC "any" that begin at argno. */
@@ -315,6 +320,7 @@ idem_target_no_row(const IdemTarget *target)
 void
 idem_target_close(IdemTarget *target)
 {
+	table_close(target->rel, NoLock);
 	SPI_finish();
 }
 
