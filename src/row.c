@@ -52,6 +52,7 @@
 #include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -80,6 +81,8 @@ static bool deduct_checked(IdemTarget *target, Datum amount, Datum left);
 static int	compare(Oid type, Datum a, Datum b);
 static int	compare_int(Numeric amount, int64 n);
 static Oid	table_of_candidate(FunctionCallInfo fcinfo);
+static TupleDesc lock_candidate(HeapTupleHeader candidate, Oid relid);
+static bool same_layout(TupleDesc a, TupleDesc b);
 static void open_candidate(IdemTarget *target, FunctionCallInfo fcinfo,
 						   Oid relid, TupleDesc desc, const Datum *values,
 						   const bool *nulls);
@@ -171,8 +174,7 @@ idem_insert(PG_FUNCTION_ARGS)
 
 	idem_check_access(IDEM_WRITE);
 
-	desc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(candidate),
-								  HeapTupleHeaderGetTypMod(candidate));
+	desc = lock_candidate(candidate, relid);
 	values = palloc_array(Datum, desc->natts);
 	nulls = palloc_array(bool, desc->natts);
 	tuple.t_len = HeapTupleHeaderGetDatumLength(candidate);
@@ -434,6 +436,57 @@ table_of_candidate(FunctionCallInfo fcinfo)
 				 errhint("Cast the candidate to the table itself.")));
 	idem_arg_not_null(fcinfo, 0, "candidate");
 	return relid;
+}
+
+/*
+ * Locks the table of a candidate; the layout that both have.
+ *
+ * The candidate was made before the lock was there, and what a rival has done
+ * to the table since then changes the layout of its type, not the candidate:
+ * read by the new layout, the bytes of a number would be taken for a pointer.
+ */
+static TupleDesc
+lock_candidate(HeapTupleHeader candidate, Oid relid)
+{
+	Oid			type = HeapTupleHeaderGetTypeId(candidate);
+	int32		typmod = HeapTupleHeaderGetTypMod(candidate);
+	TupleDesc	before = lookup_rowtype_tupdesc(type, typmod);
+	TupleDesc	desc;
+	bool		altered;
+
+	LockRelationOid(relid, RowExclusiveLock);
+	(void) idem_spec_table(relid);
+
+	desc = lookup_rowtype_tupdesc(type, typmod);
+	altered = !same_layout(before, desc) ||
+		HeapTupleHeaderGetNatts(candidate) > desc->natts;
+	ReleaseTupleDesc(before);
+	if (altered)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("table \"%s\" was altered while the call waited for it",
+						get_rel_name(relid)),
+				 errdetail("The candidate was made for the columns that the table had before."),
+				 errhint("Run the transaction again.")));
+	return desc;
+}
+
+/* Are rows of one layout rows of the other?  Defaults may differ, and names. */
+static bool
+same_layout(TupleDesc a, TupleDesc b)
+{
+	if (a->natts != b->natts)
+		return false;
+	for (int i = 0; i < a->natts; i++)
+	{
+		Form_pg_attribute first = TupleDescAttr(a, i);
+		Form_pg_attribute second = TupleDescAttr(b, i);
+
+		if (first->attisdropped != second->attisdropped ||
+			first->atttypid != second->atttypid)
+			return false;
+	}
+	return true;
 }
 
 /* Finds the key of a candidate and opens its table. */
