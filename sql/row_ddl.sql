@@ -227,7 +227,56 @@ TABLE victim;
 -- an error closes the table
 ALTER TABLE victim ALTER qty TYPE int;
 SELECT outcome($$SELECT idem_deduct('victim', 'qty', 1, 1)$$);
+-- a plan that was made while the table was tiny goes by the index, and the caller's settings are left as they were
+CREATE TABLE tiny (id int PRIMARY KEY, qty int, status text);
+INSERT INTO tiny VALUES (1, 100, 'on');
+CREATE FUNCTION full_scans() RETURNS bigint LANGUAGE sql AS $$SELECT seq_scan FROM pg_stat_xact_user_tables WHERE relid = 'row_ddl.tiny'::regclass$$;
+CREATE PROCEDURE tiny_calls() LANGUAGE plpgsql AS $$
+DECLARE
+	before bigint := row_ddl.full_scans();
+BEGIN
+	PERFORM idem_deduct('row_ddl.tiny', 'qty', 1, 1), idem_deduct('row_ddl.tiny', 'qty', 1000, 1), idem_lock_row('row_ddl.tiny', 1),
+		idem_lock_row('row_ddl.tiny', 2), idem_advance('row_ddl', 'row_ddl.tiny', 'status', 'on', 1);
+	PERFORM count(*) FROM generate_series(1, 3) g, LATERAL idem_insert(ROW(g, NULL, NULL)::row_ddl.tiny);
+	RAISE INFO 'full scans %, enable_seqscan %, jit %', row_ddl.full_scans() - before, current_setting('enable_seqscan'), current_setting('jit');
+END $$;
+SET jit = on;
+ANALYZE tiny;
+BEGIN; CALL tiny_calls(); ROLLBACK;
+-- the server plans anew under another search_path
+BEGIN; SET LOCAL search_path = public; CALL row_ddl.tiny_calls(); ROLLBACK;
+-- and where a trigger may have its own mind; and what row security makes of it for one role and another
+CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$;
+CREATE TRIGGER nothing BEFORE UPDATE ON tiny FOR EACH ROW EXECUTE FUNCTION nothing();
+BEGIN; CALL tiny_calls(); ROLLBACK;
+CREATE ROLE regress_row_ddl_1;
+CREATE ROLE regress_row_ddl_2;
+GRANT USAGE ON SCHEMA row_ddl TO regress_row_ddl_1, regress_row_ddl_2;
+GRANT ALL ON tiny TO regress_row_ddl_1, regress_row_ddl_2;
+ALTER TABLE tiny ENABLE ROW LEVEL SECURITY;
+CREATE POLICY p ON tiny USING (id < 100);
+ANALYZE tiny;
+BEGIN;
+SET LOCAL ROLE regress_row_ddl_1; CALL tiny_calls();
+SET LOCAL ROLE regress_row_ddl_2; CALL tiny_calls();
+RESET ROLE; CALL tiny_calls();
+ROLLBACK;
+-- an error of the planner, which looks at constants
+CREATE FUNCTION boom() RETURNS boolean IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN RAISE 'boom'; END $$;
+CREATE POLICY boom ON tiny AS RESTRICTIVE USING (boom());
+BEGIN;
+SET LOCAL ROLE regress_row_ddl_1;
+SELECT outcome($q$SELECT idem_deduct('row_ddl.tiny', 'qty', 1, 1)$q$);
+SHOW enable_seqscan;
+SHOW jit;
+RESET ROLE;
+DROP POLICY boom ON tiny;
+SET LOCAL ROLE regress_row_ddl_1; CALL tiny_calls();
+ROLLBACK;
+RESET jit;
+
 DELETE FROM idem.transition WHERE machine = 'row_ddl';
 
 DO $$ BEGIN FOR i IN 1 .. 1000 LOOP EXECUTE format('DROP TABLE row_ddl_3.t%s', i); IF i % 100 = 0 THEN COMMIT; END IF; END LOOP; END $$;
 DROP SCHEMA row_ddl, row_ddl_2, row_ddl_3 CASCADE;
+DROP ROLE regress_row_ddl_1, regress_row_ddl_2;

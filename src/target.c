@@ -51,6 +51,7 @@
 
 #include "access/relation.h"
 #include "access/table.h"
+#include "catalog/namespace.h"
 #include "executor/spi.h"
 #include "funcapi.h"
 #include "lib/ilist.h"
@@ -59,10 +60,12 @@
 #include "nodes/pg_list.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/plancache.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
@@ -125,6 +128,8 @@ static void keep_entry(KeptTarget *entry);
 static void discard_entry(KeptTarget *entry);
 static void free_discarded(void);
 static void end_use(void *arg);
+static bool is_planned(SPIPlanPtr plan);
+static void plan_by_index(SPIPlanPtr plan);
 static SPIPlanPtr insert_plan(KeptTarget *entry, TupleDesc desc,
 							  const AttrNumber *given, int ngiven,
 							  bool arbiter);
@@ -238,6 +243,8 @@ idem_target_execute(IdemTarget *target, IdemRowPlan plan, Datum value,
 			elog(ERROR, "SPI_keepplan failed");
 		entry->plans[plan] = new;
 	}
+	if (!entry->spec.partitioned && !is_planned(entry->plans[plan]))
+		plan_by_index(entry->plans[plan]);
 
 	memcpy(values, target->key, entry->spec.nkeys * sizeof(Datum));
 	values[entry->spec.nkeys] = value;
@@ -516,6 +523,42 @@ static void
 end_use(void *arg)
 {
 	((KeptTarget *) arg)->uses--;
+}
+
+/* Would the server run a kept plan as it is, and not plan it again? */
+static bool
+is_planned(SPIPlanPtr plan)
+{
+	CachedPlanSource *source = linitial(SPI_plan_get_plan_sources(plan));
+
+	return source->is_valid && source->gplan != NULL &&
+		source->gplan->is_valid &&
+		(!source->dependsOnRLS || source->rewriteRoleId == GetUserId()) &&
+		SearchPathMatchesCurrentEnvironment(source->search_path);
+}
+
+/*
+ * Plans a kept plan by the index of the key, whatever the size of the table.
+ *
+ * The first calls often meet a table of a page or two.  There a sequential
+ * scan is cheaper, and the plan would stay one until the next ANALYZE, which
+ * a transaction that fills the table does not see.  The cost of a scan that
+ * cannot be avoided, as in a policy's subquery, must not call for JIT.
+ */
+static void
+plan_by_index(SPIPlanPtr plan)
+{
+	int			level = NewGUCNestLevel();
+	CachedPlan *planned;
+
+	(void) set_config_option("enable_seqscan", "off", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("jit", "off", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	planned = SPI_plan_get_cached_plan(plan);
+	if (planned != NULL)
+		ReleaseCachedPlan(planned, CurrentResourceOwner);
+	AtEOXact_GUC(true, level);
 }
 
 /*
