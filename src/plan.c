@@ -677,9 +677,10 @@ idem_plan_row(const IdemRowSpec *spec, IdemRowPlan plan)
 			break;
 
 		case IDEM_ROW_SET_TEXT:
+			/* to a domain over varchar(n), the cast would cut it off */
 			appendStringInfo(&text, "UPDATE %s%s SET %s = CAST($%d AS %s)",
 							 only, table, column, nargs,
-							 type_name(spec->columntype));
+							 type_name(spec->columnbase));
 			append_key(&text, spec);
 			break;
 

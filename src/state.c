@@ -100,6 +100,8 @@ pg_noreturn static void protocol_error(const char *detail);
 static void resolve_column(StateColumn *column, Relation rel,
 						   const char *name);
 static StateForm state_form(Oid type);
+static void check_length(const StateColumn *column, Relation rel,
+						 StateText to);
 static bool insert_passes(const StateTrigger *arguments, Relation rel,
 						  StateText to);
 static bool update_passes(const StateTrigger *arguments, Relation rel,
@@ -191,6 +193,7 @@ idem_advance(PG_FUNCTION_ARGS)
 
 	idem_target_open(&target, PG_GETARG_OID(1), name, RowExclusiveLock);
 	resolve_column(&column, target.rel, name);
+	check_length(&column, target.rel, to);
 	idem_target_key(&target, fcinfo, 4);
 
 	if (is_stale(&column, &target, to))
@@ -341,6 +344,27 @@ state_form(Oid type)
 		default:
 			return type_is_enum(type) ? STATE_ENUM : STATE_NONE;
 	}
+}
+
+/*
+ * Refuses a state that the column would cut off.  Only name does that without
+ * a word; what is too long for the other types is their own error.
+ */
+static void
+check_length(const StateColumn *column, Relation rel, StateText to)
+{
+	if (column->form != STATE_NAME || to.len < NAMEDATALEN)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_STRING_DATA_RIGHT_TRUNCATION),
+			 errmsg("value too long for type name"),
+			 errdetail("State %s has %d bytes, and column \"%s\" of relation \"%s\" holds %d at most.",
+					   quote_state(to), to.len,
+					   NameStr(TupleDescAttr(RelationGetDescr(rel),
+											 column->attnum - 1)->attname),
+					   RelationGetRelationName(rel), NAMEDATALEN - 1),
+			 errhint("Use a column of type text, or a shorter state."),
+			 errtablecol(rel, column->attnum)));
 }
 
 /* May a row be inserted? */
