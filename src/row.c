@@ -67,13 +67,15 @@ static struct
 	Oid			type;			/* InvalidOid: none yet */
 	Size		size;
 	char		image[16];		/* of the numeric */
-	Datum		value;
+	int64		value;			/* no Datum: where 8 bytes are passed by
+								 * reference, that ends with the call */
 }			last_amount;
 
 static void check_positive(Numeric amount);
 static void check_column(const IdemTarget *target);
 static bool amount_for_column(const IdemTarget *target, Numeric amount,
 							  Datum *value);
+static Datum integer_datum(Oid type, int64 n);
 static void check_digits(const IdemTarget *target, Numeric amount,
 						 int32 scale);
 static bool deduct(IdemTarget *target, Datum amount);
@@ -244,7 +246,7 @@ amount_for_column(const IdemTarget *target, Numeric amount, Datum *value)
 		VARSIZE(amount) == last_amount.size &&
 		memcmp(amount, last_amount.image, last_amount.size) == 0)
 	{
-		*value = last_amount.value;
+		*value = integer_datum(spec->columnbase, last_amount.value);
 		return true;
 	}
 
@@ -270,21 +272,29 @@ amount_for_column(const IdemTarget *target, Numeric amount, Datum *value)
 		check_digits(target, amount, 0);
 		return false;
 	}
-	if (spec->columnbase == INT2OID)
-		*value = Int16GetDatum((int16) n);
-	else if (spec->columnbase == INT4OID)
-		*value = Int32GetDatum((int32) n);
-	else
-		*value = Int64GetDatum(n);
-
+	*value = integer_datum(spec->columnbase, n);
 	if (VARSIZE(amount) <= sizeof(last_amount.image))
 	{
 		last_amount.type = spec->columnbase;
 		last_amount.size = VARSIZE(amount);
 		memcpy(last_amount.image, amount, last_amount.size);
-		last_amount.value = *value;
+		last_amount.value = n;
 	}
 	return true;
+}
+
+static Datum
+integer_datum(Oid type, int64 n)
+{
+	switch (type)
+	{
+		case INT2OID:
+			return Int16GetDatum((int16) n);
+		case INT4OID:
+			return Int32GetDatum((int32) n);
+		default:
+			return Int64GetDatum(n);
+	}
 }
 
 /* Refuses an amount with more than scale digits after the point. */
