@@ -124,6 +124,15 @@ CREATE TRIGGER s BEFORE INSERT OR UPDATE ON guarded FOR EACH ROW EXECUTE FUNCTIO
 SELECT advance_error_of($$SELECT idem_advance('advance back', 'guarded', 'status', 'created', 1)$$);
 SELECT status FROM guarded;
 
+-- a rule that makes another UPDATE of ours
+CREATE TABLE ruled (id int PRIMARY KEY, status text);
+CREATE TABLE ruled_log (n int);
+INSERT INTO ruled VALUES (1, 'created');
+INSERT INTO ruled_log VALUES (0);
+CREATE RULE ruled_update AS ON UPDATE TO ruled DO INSTEAD UPDATE ruled_log SET n = n + 1;
+SELECT advance_error_of($$SELECT idem_advance('advance order', 'ruled', 'status', 'paid', 1)$$);
+SELECT status, n FROM ruled, ruled_log;
+
 --
 -- as the caller
 --

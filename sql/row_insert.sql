@@ -123,6 +123,14 @@ SELECT * FROM idem_insert(ROW(3, 6)::hooked);
 -- rules do not go with ON CONFLICT
 CREATE RULE hooked_rule AS ON INSERT TO hooked DO INSTEAD NOTHING;
 SELECT outcome($$SELECT idem_insert(ROW(9, 9)::hooked)$$);
+CREATE OR REPLACE RULE hooked_rule AS ON INSERT TO hooked DO INSTEAD INSERT INTO other VALUES (NEW.a) RETURNING id, id;
+SELECT outcome($$SELECT idem_insert(ROW(9, 9)::hooked)$$);
+CREATE OR REPLACE RULE hooked_rule AS ON INSERT TO hooked WHERE NEW.a > 5 DO INSTEAD INSERT INTO other VALUES (NEW.a);
+SELECT outcome($$SELECT idem_insert(ROW(9, 9)::hooked)$$);
+-- nor do rules for UPDATE
+DROP RULE hooked_rule ON hooked;
+CREATE RULE hooked_rule AS ON UPDATE TO hooked DO INSTEAD INSERT INTO other VALUES (NEW.a);
+SELECT outcome($$SELECT idem_insert(ROW(9, 9)::hooked)$$);
 
 -- the same at every level
 DO $$ BEGIN EXECUTE 'TRUNCATE other'; END $$;

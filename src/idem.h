@@ -452,6 +452,7 @@ extern Oid	idem_spec_primary_key(Relation heap);
 extern Oid	idem_spec_choose(Oid relid, const bool *nulls);
 extern void idem_spec_read(IdemRowSpec *spec, Relation heap, Oid index,
 						   const char *column);
+extern void idem_spec_check_rules(Relation heap);
 
 /* keyvalue.c: a key value that the caller gave, as its column takes it */
 

@@ -117,6 +117,7 @@ idem_deduct(PG_FUNCTION_ARGS)
 	idem_target_open(&target, PG_GETARG_OID(0), column, RowExclusiveLock);
 	check_column(&target);
 	idem_target_key(&target, fcinfo, 3);
+	idem_spec_check_rules(target.rel);
 	if (amount_for_column(&target, amount, &value))
 		taken = deduct(&target, value);
 	else if (!idem_target_execute(&target, IDEM_ROW_EXISTS, (Datum) 0, NULL, NULL))

@@ -195,6 +195,7 @@ idem_advance(PG_FUNCTION_ARGS)
 	resolve_column(&column, target.rel, name);
 	check_length(&column, target.rel, to);
 	idem_target_key(&target, fcinfo, 4);
+	idem_spec_check_rules(target.rel);
 
 	if (is_stale(&column, &target, to))
 		verdict = IDEM_LATE;
