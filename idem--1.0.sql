@@ -404,7 +404,7 @@ LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'idem_version';
 
 COMMENT ON FUNCTION @extschema@.idem_version() IS
-'trigger BEFORE UPDATE FOR EACH ROW; argument: the name of a column of an integer type; each update makes it the old one + 1, whether it leaves it alone or sets it so; errors: 22003 at the end of the type, 22023, 39P01, 42703, 42804, ID412 if the update sets it to anything else';
+'trigger BEFORE UPDATE FOR EACH ROW; argument: the name of a column of an integer type; each update makes it the old one + 1, whether it leaves it alone or sets it so; errors: 22003 at the end of the type, 22023, 39P01, 42703, 42804, 42809 if the column is generated, ID412 if the update sets it to anything else';
 
 --
 -- State machines: late messages change nothing, illegal ones are refused
