@@ -474,8 +474,9 @@ typedef struct IdemKeyCast
 	Oid			given;			/* InvalidOid: not yet known */
 	IdemCastKind kind;
 	Oid			func;			/* IDEM_CAST_FUNCTION */
-	Oid			back;			/* its reverse: was anything lost? */
-	Oid			given_equals;	/* function that compares values given */
+	Oid			back;			/* its reverse, InvalidOid if none is needed */
+	Oid			given_equals;	/* function that compares values given, to see
+								 * what was lost; InvalidOid: no way back */
 } IdemKeyCast;
 
 extern Datum idem_key_value(IdemKeyCast *kept, Oid heap,
