@@ -475,9 +475,9 @@ lock_candidate(HeapTupleHeader candidate, Oid relid)
 	if (altered)
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-				 errmsg("table \"%s\" was altered while the call waited for it",
+				 errmsg("table \"%s\" was altered after the candidate was made",
 						get_rel_name(relid)),
-				 errdetail("The candidate was made for the columns that the table had before."),
+				 errdetail("The candidate has the columns that the table had before."),
 				 errhint("Run the transaction again.")));
 	return desc;
 }
