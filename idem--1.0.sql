@@ -380,7 +380,7 @@ LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'idem_deduct';
 
 COMMENT ON FUNCTION @extschema@.idem_deduct(pg_catalog.regclass, pg_catalog.name, pg_catalog.numeric, pg_catalog."any") IS
-'takes amount (greater than 0) from column col, of an integer type or numeric, of the row of target (a table: key is its primary key; or a unique index) if it has that much; true: taken, false: not enough, or a trigger suppressed the update, nothing written; errors: 22004, 22023, 25006, 39P01 if a trigger changes what was taken, 40001, 42501, 42703, 42804, 42809, 42P10, ID404 if there is no such row';
+'takes amount (greater than 0) from column col, of an integer type or numeric, of the row of target (a table: key is its primary key; or a unique index) if it has that much; true: taken, false: not enough, or a trigger suppressed the update, nothing written; errors: 0A000 if a rule replaces the update, 22004, 22023, 25006, 39P01 if a trigger changes what was taken, 40001, 42501, 42703, 42804, 42809, 42P10, ID404 if there is no such row';
 
 CREATE FUNCTION @extschema@.idem_lock_row(target pg_catalog.regclass, VARIADIC key pg_catalog."any")
 RETURNS pg_catalog.bool
@@ -404,7 +404,7 @@ LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'idem_version';
 
 COMMENT ON FUNCTION @extschema@.idem_version() IS
-'trigger BEFORE UPDATE FOR EACH ROW; argument: the name of a column of an integer type; each update makes it the old one + 1, whether it leaves it alone or sets it so; errors: 22003 at the end of the type, 22023, 39P01, 42703, 42804, ID412 if the update sets it to anything else';
+'trigger BEFORE UPDATE FOR EACH ROW; argument: the name of a column of an integer type; each update makes it the old one + 1, whether it leaves it alone or sets it so; errors: 22003 at the end of the type, 22023, 39P01, 42703, 42804, 42809 if the column is generated, ID412 if the update sets it to anything else';
 
 --
 -- State machines: late messages change nothing, illegal ones are refused
@@ -448,7 +448,7 @@ LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'idem_advance';
 
 COMMENT ON FUNCTION @extschema@.idem_advance(pg_catalog.text, pg_catalog.regclass, pg_catalog.name, pg_catalog.text, pg_catalog."any") IS
-'moves column col (text, varchar, char, name, enum or a domain over one) of the row of target (a table: key is its primary key; or a unique index) to to_state; true: applied, false: same or late, or a trigger suppressed the update, nothing written; errors: 22004, 22023, 25006, 40001, 42501, 42703, 42804, 42809, 42P10, ID404 if there is no such row, ID460 if the move is ahead or illegal';
+'moves column col (text, varchar, char, name, enum or a domain over one) of the row of target (a table: key is its primary key; or a unique index) to to_state; true: applied, false: same or late, or a trigger suppressed the update, nothing written; errors: 0A000 if a rule replaces the update, 22001 if the column does not hold the state whole, 22004, 22023, 25006, 40001, 42501, 42703, 42804, 42809, 42P10, ID404 if there is no such row, ID460 if the move is ahead or illegal';
 
 --
 -- Stock: shares that can be held, confirmed, given back

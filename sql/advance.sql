@@ -89,6 +89,20 @@ SELECT pg_temp.try_type(t) FROM unnest(ARRAY['status_domain', 'varchar(7) CHECK 
 CREATE TABLE narrow (id int PRIMARY KEY, status varchar(7));
 INSERT INTO narrow VALUES (1, 'created');
 SELECT advance_error_of($$SELECT idem_advance('advance order', 'narrow', 'status', 'cancelled', 1)$$);
+-- nothing is cut off: by a domain over such a type, or by type name
+CREATE DOMAIN narrow_domain AS varchar(7);
+CREATE DOMAIN narrow_char AS char(7);
+CREATE DOMAIN narrower AS narrow_domain CHECK (value <> '');
+CREATE DOMAIN name_domain AS name;
+SELECT idem_machine('advance long', format('created -> cancelled; created -> %1$s; created -> %1$sx', repeat('y', 63)));
+CREATE TABLE long (id int PRIMARY KEY, a narrow_domain, b narrow_char, c narrower, d name, e name_domain, f text, g varchar(63));
+INSERT INTO long VALUES (1, 'created', 'created', 'created', 'created', 'created', 'created', 'created');
+SELECT advance_error_of(format($$SELECT idem_advance('advance long', 'long', %L, 'cancelled', 1)$$, c)) FROM unnest(ARRAY['a', 'b', 'c']) c;
+SELECT advance_error_of(format($$SELECT idem_advance('advance long', 'long', %L, repeat('y', 63) || 'x', 1)$$, c)) FROM unnest(ARRAY['d', 'e', 'f', 'g']) c;
+SELECT advance_error_of(format($$SELECT idem_advance('advance long', 'long', %L, repeat('y', 63), 1)$$, c)) FROM unnest(ARRAY['d', 'e']) c;
+-- before anything is looked at: there is no such row
+SELECT advance_error_of($$SELECT idem_advance('advance long', 'long', 'd', repeat('y', 63) || 'x', 2)$$);
+SELECT a, b, c, length(d), length(e), length(f), g FROM long;
 CREATE TABLE other_types (id int PRIMARY KEY, n int, a text[], g text GENERATED ALWAYS AS ('paid') STORED);
 INSERT INTO other_types VALUES (1);
 SELECT advance_error_of(format($$SELECT idem_advance('advance order', 'other_types', %L, 'paid', 1)$$, c)) FROM unnest(ARRAY['n', 'a', 'g']) c;
@@ -109,6 +123,15 @@ DROP TRIGGER s ON guarded;
 CREATE TRIGGER s BEFORE INSERT OR UPDATE ON guarded FOR EACH ROW EXECUTE FUNCTION idem_state('advance order', 'status');
 SELECT advance_error_of($$SELECT idem_advance('advance back', 'guarded', 'status', 'created', 1)$$);
 SELECT status FROM guarded;
+
+-- a rule that makes another UPDATE of ours
+CREATE TABLE ruled (id int PRIMARY KEY, status text);
+CREATE TABLE ruled_log (n int);
+INSERT INTO ruled VALUES (1, 'created');
+INSERT INTO ruled_log VALUES (0);
+CREATE RULE ruled_update AS ON UPDATE TO ruled DO INSTEAD UPDATE ruled_log SET n = n + 1;
+SELECT advance_error_of($$SELECT idem_advance('advance order', 'ruled', 'status', 'paid', 1)$$);
+SELECT status, n FROM ruled, ruled_log;
 
 --
 -- as the caller

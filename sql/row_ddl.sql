@@ -206,5 +206,77 @@ SELECT qty FROM loop_table;
 CREATE OR REPLACE FUNCTION fan_out() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN ALTER TABLE row_ddl.loop_table DROP COLUMN seen; RETURN NEW; END $$;
 SELECT outcome($$SELECT idem_deduct('loop_table', 'qty', 1, 1)$$);
 
+-- nor may a check of the key's domain, or a cast: the call works with what it knows of the table
+CREATE FUNCTION armed() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN EXECUTE coalesce(current_setting('row_ddl.armed', true), ''); RETURN true; END $$;
+CREATE DOMAIN armed_id AS int CHECK (armed());
+CREATE TABLE victim (id armed_id PRIMARY KEY, qty bigint, status text);
+INSERT INTO victim VALUES (1, 100, 'on');
+SELECT idem_machine('row_ddl', 'on -> off');
+SET row_ddl.armed = 'ALTER TABLE row_ddl.victim ALTER qty TYPE int';
+SELECT outcome($$SELECT idem_deduct('victim', 'qty', 1, 1)$$);
+SET row_ddl.armed = 'DROP TABLE row_ddl.victim';
+SELECT outcome($$SELECT idem_lock_row('victim', 1)$$);
+SET row_ddl.armed = 'ALTER TABLE row_ddl.victim ALTER status TYPE name';
+SELECT outcome($$SELECT idem_advance('row_ddl', 'victim', 'status', 'off', 1)$$);
+SET row_ddl.armed = 'ALTER TABLE row_ddl.victim ADD COLUMN more int';
+SELECT outcome($$SELECT idem_deduct('victim_pkey', 'qty', 1, '1')$$);
+RESET row_ddl.armed;
+SELECT outcome($$SELECT idem_deduct('victim', 'qty', 1, 1)$$), outcome($$SELECT idem_lock_row('victim', 1)$$),
+	outcome($$SELECT idem_advance('row_ddl', 'victim', 'status', 'off', 1)$$);
+TABLE victim;
+-- an error closes the table
+ALTER TABLE victim ALTER qty TYPE int;
+SELECT outcome($$SELECT idem_deduct('victim', 'qty', 1, 1)$$);
+-- a plan that was made while the table was tiny goes by the index, and the caller's settings are left as they were
+CREATE TABLE tiny (id int PRIMARY KEY, qty int, status text);
+INSERT INTO tiny VALUES (1, 100, 'on');
+CREATE FUNCTION full_scans() RETURNS bigint LANGUAGE sql AS $$SELECT seq_scan FROM pg_stat_xact_user_tables WHERE relid = 'row_ddl.tiny'::regclass$$;
+CREATE PROCEDURE tiny_calls() LANGUAGE plpgsql AS $$
+DECLARE
+	before bigint := row_ddl.full_scans();
+BEGIN
+	PERFORM idem_deduct('row_ddl.tiny', 'qty', 1, 1), idem_deduct('row_ddl.tiny', 'qty', 1000, 1), idem_lock_row('row_ddl.tiny', 1),
+		idem_lock_row('row_ddl.tiny', 2), idem_advance('row_ddl', 'row_ddl.tiny', 'status', 'on', 1);
+	PERFORM count(*) FROM generate_series(1, 3) g, LATERAL idem_insert(ROW(g, NULL, NULL)::row_ddl.tiny);
+	RAISE INFO 'full scans %, enable_seqscan %, jit %', row_ddl.full_scans() - before, current_setting('enable_seqscan'), current_setting('jit');
+END $$;
+SET jit = on;
+ANALYZE tiny;
+BEGIN; CALL tiny_calls(); ROLLBACK;
+-- the server plans anew under another search_path
+BEGIN; SET LOCAL search_path = public; CALL row_ddl.tiny_calls(); ROLLBACK;
+-- and where a trigger may have its own mind; and what row security makes of it for one role and another
+CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$;
+CREATE TRIGGER nothing BEFORE UPDATE ON tiny FOR EACH ROW EXECUTE FUNCTION nothing();
+BEGIN; CALL tiny_calls(); ROLLBACK;
+CREATE ROLE regress_row_ddl_1;
+CREATE ROLE regress_row_ddl_2;
+GRANT USAGE ON SCHEMA row_ddl TO regress_row_ddl_1, regress_row_ddl_2;
+GRANT ALL ON tiny TO regress_row_ddl_1, regress_row_ddl_2;
+ALTER TABLE tiny ENABLE ROW LEVEL SECURITY;
+CREATE POLICY p ON tiny USING (id < 100);
+ANALYZE tiny;
+BEGIN;
+SET LOCAL ROLE regress_row_ddl_1; CALL tiny_calls();
+SET LOCAL ROLE regress_row_ddl_2; CALL tiny_calls();
+RESET ROLE; CALL tiny_calls();
+ROLLBACK;
+-- an error of the planner, which looks at constants
+CREATE FUNCTION boom() RETURNS boolean IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN RAISE 'boom'; END $$;
+CREATE POLICY boom ON tiny AS RESTRICTIVE USING (boom());
+BEGIN;
+SET LOCAL ROLE regress_row_ddl_1;
+SELECT outcome($q$SELECT idem_deduct('row_ddl.tiny', 'qty', 1, 1)$q$);
+SHOW enable_seqscan;
+SHOW jit;
+RESET ROLE;
+DROP POLICY boom ON tiny;
+SET LOCAL ROLE regress_row_ddl_1; CALL tiny_calls();
+ROLLBACK;
+RESET jit;
+
+DELETE FROM idem.transition WHERE machine = 'row_ddl';
+
 DO $$ BEGIN FOR i IN 1 .. 1000 LOOP EXECUTE format('DROP TABLE row_ddl_3.t%s', i); IF i % 100 = 0 THEN COMMIT; END IF; END LOOP; END $$;
 DROP SCHEMA row_ddl, row_ddl_2, row_ddl_3 CASCADE;
+DROP ROLE regress_row_ddl_1, regress_row_ddl_2;

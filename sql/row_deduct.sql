@@ -165,6 +165,31 @@ INSERT INTO ruled VALUES (1, 10);
 CREATE RULE ruled_update AS ON UPDATE TO ruled DO INSTEAD NOTHING;
 SELECT outcome($$SELECT idem_deduct('ruled', 'i4', 1, 1)$$);
 SELECT outcome($$SELECT idem_lock_row('ruled', 1)$$);
+-- nor one that becomes another UPDATE, for all rows or some; a rule that does something besides is none of our business
+CREATE TABLE ruled_log (n int);
+INSERT INTO ruled_log VALUES (0);
+CREATE OR REPLACE RULE ruled_update AS ON UPDATE TO ruled DO INSTEAD UPDATE ruled_log SET n = n + 1;
+SELECT outcome($$SELECT idem_deduct('ruled', 'i4', 1, 1)$$);
+SELECT outcome($$SELECT idem_deduct('ruled', 'i4', 100, 1)$$);
+SELECT outcome($$SELECT idem_lock_row('ruled', 1)$$);
+CREATE OR REPLACE RULE ruled_update AS ON UPDATE TO ruled WHERE OLD.id < 10 DO INSTEAD UPDATE ruled_log SET n = n + 1;
+SELECT outcome($$SELECT idem_deduct('ruled', 'i4', 1, 1)$$);
+-- as the rule is enabled
+ALTER TABLE ruled DISABLE RULE ruled_update;
+SELECT outcome($$SELECT idem_deduct('ruled', 'i4', 1, 1)$$);
+ALTER TABLE ruled ENABLE REPLICA RULE ruled_update;
+SELECT outcome($$SELECT idem_deduct('ruled', 'i4', 1, 1)$$);
+SET session_replication_role = replica;
+SELECT outcome($$SELECT idem_deduct('ruled', 'i4', 1, 1)$$);
+ALTER TABLE ruled ENABLE RULE ruled_update;
+SELECT outcome($$SELECT idem_deduct('ruled', 'i4', 1, 1)$$);
+RESET session_replication_role;
+ALTER TABLE ruled ENABLE ALWAYS RULE ruled_update;
+SELECT outcome($$SELECT idem_deduct('ruled', 'i4', 1, 1)$$);
+DROP RULE ruled_update ON ruled;
+CREATE RULE ruled_also AS ON UPDATE TO ruled DO ALSO UPDATE ruled_log SET n = n + 1;
+SELECT outcome($$SELECT idem_deduct('ruled', 'i4', 1, 1)$$), outcome($$SELECT idem_deduct('ruled', 'i4', 100, 1)$$);
+SELECT i4, n FROM ruled, ruled_log;
 
 -- foreign keys: a lock lets their checks pass, and what they forbid is refused
 CREATE TABLE entry (product int REFERENCES product);

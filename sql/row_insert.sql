@@ -123,6 +123,21 @@ SELECT * FROM idem_insert(ROW(3, 6)::hooked);
 -- rules do not go with ON CONFLICT
 CREATE RULE hooked_rule AS ON INSERT TO hooked DO INSTEAD NOTHING;
 SELECT outcome($$SELECT idem_insert(ROW(9, 9)::hooked)$$);
+CREATE OR REPLACE RULE hooked_rule AS ON INSERT TO hooked DO INSTEAD INSERT INTO other VALUES (NEW.a) RETURNING id, id;
+SELECT outcome($$SELECT idem_insert(ROW(9, 9)::hooked)$$);
+CREATE OR REPLACE RULE hooked_rule AS ON INSERT TO hooked WHERE NEW.a > 5 DO INSTEAD INSERT INTO other VALUES (NEW.a);
+SELECT outcome($$SELECT idem_insert(ROW(9, 9)::hooked)$$);
+-- nor do rules for UPDATE
+DROP RULE hooked_rule ON hooked;
+CREATE RULE hooked_rule AS ON UPDATE TO hooked DO INSTEAD INSERT INTO other VALUES (NEW.a);
+SELECT outcome($$SELECT idem_insert(ROW(9, 9)::hooked)$$);
+
+-- nor does a deferrable constraint on the columns of the key, whatever the index beside it; on other columns it does no harm
+CREATE TABLE deferred (a int CONSTRAINT deferred_pkey PRIMARY KEY DEFERRABLE, b int CONSTRAINT deferred_b UNIQUE);
+SELECT outcome($$SELECT inserted FROM idem_insert(ROW(1, 1)::deferred)$$), outcome($$SELECT inserted FROM idem_insert(ROW(1, 1)::deferred)$$);
+CREATE UNIQUE INDEX deferred_a ON deferred (a);
+SELECT left(outcome($$SELECT idem_insert(ROW(2, 2)::deferred, 'deferred_a')$$), 5), outcome($$SELECT inserted FROM idem_insert(ROW(1, 1)::deferred, 'deferred_a')$$);
+SELECT outcome($$SELECT idem_deduct('deferred_a', 'b', 1, 1)$$);
 
 -- the same at every level
 DO $$ BEGIN EXECUTE 'TRUNCATE other'; END $$;

@@ -327,5 +327,19 @@ RESET ROLE;
 DROP CAST (int AS row_key_types.weekday);
 SELECT outcome($$SELECT idem_lock_row('shifts', 1)$$);
 
+-- a cast that loses something, and needs no function for the way back
+CREATE TABLE nets (net cidr PRIMARY KEY, qty int);
+INSERT INTO nets VALUES ('10.0.0.0/24', 10);
+SELECT outcome($$SELECT idem_deduct('nets', 'qty', 4, '10.0.0.77/24'::inet)$$);
+SELECT outcome($$SELECT idem_deduct('nets', 'qty', 4, '10.0.0.0/24'::inet)$$);
+-- a cast that makes null of a value, or on the way back
+CREATE OR REPLACE FUNCTION row_key_types.weekday_of(int) RETURNS row_key_types.weekday LANGUAGE sql IMMUTABLE
+	AS $$SELECT CASE $1 WHEN 1 THEN 'mo' WHEN 2 THEN 'tu' END::row_key_types.weekday$$;
+CREATE FUNCTION row_key_types.number_of(row_key_types.weekday) RETURNS int LANGUAGE sql IMMUTABLE
+	AS $$SELECT CASE $1 WHEN 'mo' THEN 1 END$$;
+CREATE CAST (int AS row_key_types.weekday) WITH FUNCTION row_key_types.weekday_of(int) AS ASSIGNMENT;
+CREATE CAST (row_key_types.weekday AS int) WITH FUNCTION row_key_types.number_of(row_key_types.weekday);
+SELECT outcome(format($$SELECT idem_lock_row('shifts', %s)$$, n)) FROM generate_series(1, 3) n;
+
 DROP SCHEMA row_key, row_key_types CASCADE;
 DROP ROLE regress_row_key;

@@ -38,6 +38,12 @@
 	 pg_proc_aclcheck(objectid, roleid, mode))
 #endif
 
+/* 17 renamed the comparison of a plan's search_path with the present one */
+#if PG_VERSION_NUM < 170000
+#define SearchPathMatchesCurrentEnvironment(path) \
+	OverrideSearchPathMatchesCurrent(path)
+#endif
+
 /* 18 put the word before the declaration, where C11 wants it */
 #if PG_VERSION_NUM < 180000
 #define pg_noreturn pg_attribute_noreturn()

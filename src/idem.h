@@ -452,6 +452,7 @@ extern Oid	idem_spec_primary_key(Relation heap);
 extern Oid	idem_spec_choose(Oid relid, const bool *nulls);
 extern void idem_spec_read(IdemRowSpec *spec, Relation heap, Oid index,
 						   const char *column);
+extern void idem_spec_check_rules(Relation heap);
 
 /* keyvalue.c: a key value that the caller gave, as its column takes it */
 
@@ -473,8 +474,9 @@ typedef struct IdemKeyCast
 	Oid			given;			/* InvalidOid: not yet known */
 	IdemCastKind kind;
 	Oid			func;			/* IDEM_CAST_FUNCTION */
-	Oid			back;			/* its reverse: was anything lost? */
-	Oid			given_equals;	/* function that compares values given */
+	Oid			back;			/* its reverse, InvalidOid if none is needed */
+	Oid			given_equals;	/* function that compares values given, to see
+								 * what was lost; InvalidOid: no way back */
 } IdemKeyCast;
 
 extern Datum idem_key_value(IdemKeyCast *kept, Oid heap,
@@ -492,6 +494,7 @@ typedef struct IdemTarget
 {
 	const IdemRowSpec *spec;
 	Datum		key[INDEX_MAX_KEYS];	/* of spec->key[i].basetype each */
+	Relation	rel;			/* the table, open */
 	struct KeptTarget *entry;	/* target.c's own */
 	MemoryContext caller;		/* where results go */
 } IdemTarget;

@@ -11,7 +11,9 @@
  * What an INSERT would not mind, but a search must: a value that the cast
  * changes (1.5 for an integer, a time of day for a date) would find somebody
  * else's row.  So it is cast back and compared, and refused with 22023 if it
- * is no longer what was given.
+ * is no longer what was given.  Where the way back needs no function (a cidr
+ * is an inet), what the cast has made is compared itself.  A cast that makes
+ * null of it is 22004, as if null had been given.
  *
  * All this runs as the caller: a cast function only if the caller may.
  *
@@ -38,10 +40,14 @@
 static void find_cast(Oid heap, const IdemKeyColumn *key, Oid given,
 					  IdemKeyCast *cast);
 static Datum cast_value(const IdemKeyColumn *key, const IdemKeyCast *cast,
-						Datum value);
-static Datum apply_length(const IdemKeyColumn *key, Datum value);
-static Datum call_cast(Oid func, Datum value, int32 typmod, Oid collation);
+						Datum value, bool *isnull);
+static Datum apply_length(const IdemKeyColumn *key, Datum value,
+						  bool *isnull);
+static Datum call_cast(Oid func, Datum value, int32 typmod, Oid collation,
+					   bool *isnull);
 static bool same_value(Oid func, Oid collation, Datum a, Datum b);
+pg_noreturn static void refuse_null(Oid heap, const IdemKeyColumn *key, Oid given,
+									Datum value);
 pg_noreturn static void refuse_changed(Oid heap, const IdemKeyColumn *key, Oid given,
 									   Datum value);
 
@@ -53,6 +59,7 @@ idem_key_value(IdemKeyCast *kept, Oid heap, const IdemKeyColumn *key,
 {
 	IdemKeyCast cast = *kept;
 	Datum		result;
+	bool		isnull = false;
 
 	if (cast.given != given)
 	{
@@ -60,16 +67,26 @@ idem_key_value(IdemKeyCast *kept, Oid heap, const IdemKeyColumn *key,
 		*kept = cast;
 	}
 
-	result = cast_value(key, &cast, value);
-	if (OidIsValid(cast.back) && OidIsValid(cast.given_equals) &&
-		!same_value(cast.given_equals, key->collation, value,
-					call_cast(cast.back, result, -1, key->collation)))
-		refuse_changed(heap, key, given, value);
+	result = cast_value(key, &cast, value, &isnull);
+	if (isnull)
+		refuse_null(heap, key, given, value);
+	if (OidIsValid(cast.given_equals))
+	{
+		Datum		back = result;
+
+		if (OidIsValid(cast.back))
+			back = call_cast(cast.back, result, -1, key->collation, &isnull);
+		if (isnull ||
+			!same_value(cast.given_equals, key->collation, value, back))
+			refuse_changed(heap, key, given, value);
+	}
 
 	if (key->typmod >= 0)
 	{
-		Datum		fitted = apply_length(key, result);
+		Datum		fitted = apply_length(key, result, &isnull);
 
+		if (isnull)
+			refuse_null(heap, key, given, value);
 		if (fitted != result &&
 			!same_value(get_opcode(key->equals), key->collation, fitted, result))
 			refuse_changed(heap, key, given, value);
@@ -128,10 +145,11 @@ find_cast(Oid heap, const IdemKeyColumn *key, Oid given, IdemKeyCast *cast)
 	else if (path == COERCION_PATH_FUNC)
 	{
 		cast->kind = IDEM_CAST_FUNCTION;
-		if (find_coercion_pathway(base, key->basetype, COERCION_EXPLICIT,
-								  &cast->back) != COERCION_PATH_FUNC)
-			cast->back = InvalidOid;
-		cast->given_equals = lookup_type_cache(base, TYPECACHE_EQ_OPR)->eq_opr;
+		path = find_coercion_pathway(base, key->basetype, COERCION_EXPLICIT,
+									 &cast->back);
+		if (path == COERCION_PATH_FUNC || path == COERCION_PATH_RELABELTYPE)
+			cast->given_equals =
+				lookup_type_cache(base, TYPECACHE_EQ_OPR)->eq_opr;
 		if (OidIsValid(cast->given_equals))
 			cast->given_equals = get_opcode(cast->given_equals);
 	}
@@ -151,7 +169,8 @@ find_cast(Oid heap, const IdemKeyColumn *key, Oid given, IdemKeyCast *cast)
 
 /* Casts a value to the base type of a column of the key. */
 static Datum
-cast_value(const IdemKeyColumn *key, const IdemKeyCast *cast, Datum value)
+cast_value(const IdemKeyColumn *key, const IdemKeyCast *cast, Datum value,
+		   bool *isnull)
 {
 	Oid			func;
 	Oid			ioparam;
@@ -163,7 +182,7 @@ cast_value(const IdemKeyColumn *key, const IdemKeyCast *cast, Datum value)
 		case IDEM_CAST_NONE:
 			return value;
 		case IDEM_CAST_FUNCTION:
-			return call_cast(cast->func, value, -1, key->collation);
+			return call_cast(cast->func, value, -1, key->collation, isnull);
 		case IDEM_CAST_OUTPUT_INPUT:
 			getTypeOutputInfo(cast->given, &func, &isvarlena);
 			literal = OidOutputFunctionCall(func, value);
@@ -177,7 +196,7 @@ cast_value(const IdemKeyColumn *key, const IdemKeyCast *cast, Datum value)
 
 /* Applies what a type modifier says: the length of varchar(n), for instance. */
 static Datum
-apply_length(const IdemKeyColumn *key, Datum value)
+apply_length(const IdemKeyColumn *key, Datum value, bool *isnull)
 {
 	Oid			func;
 
@@ -185,7 +204,7 @@ apply_length(const IdemKeyColumn *key, Datum value)
 	if (find_typmod_coercion_function(key->basetype, &func) !=
 		COERCION_PATH_FUNC)
 		return value;
-	return call_cast(func, value, key->typmod, key->collation);
+	return call_cast(func, value, key->typmod, key->collation, isnull);
 }
 
 /*
@@ -193,9 +212,11 @@ apply_length(const IdemKeyColumn *key, Datum value)
  * caller may.
  */
 static Datum
-call_cast(Oid func, Datum value, int32 typmod, Oid collation)
+call_cast(Oid func, Datum value, int32 typmod, Oid collation, bool *isnull)
 {
+	LOCAL_FCINFO(fcinfo, 3);
 	FmgrInfo	finfo;
+	Datum		result;
 
 	if (func >= FirstNormalObjectId)
 	{
@@ -208,18 +229,17 @@ call_cast(Oid func, Datum value, int32 typmod, Oid collation)
 	}
 
 	fmgr_info(func, &finfo);
-	switch (finfo.fn_nargs)
-	{
-		case 1:
-			return FunctionCall1Coll(&finfo, collation, value);
-		case 2:
-			return FunctionCall2Coll(&finfo, collation, value,
-									 Int32GetDatum(typmod));
-		default:
-			return FunctionCall3Coll(&finfo, collation, value,
-									 Int32GetDatum(typmod),
-									 BoolGetDatum(false));
-	}
+	InitFunctionCallInfoData(*fcinfo, &finfo, finfo.fn_nargs, collation,
+							 NULL, NULL);
+	fcinfo->args[0].value = value;
+	fcinfo->args[0].isnull = false;
+	fcinfo->args[1].value = Int32GetDatum(typmod);
+	fcinfo->args[1].isnull = false;
+	fcinfo->args[2].value = BoolGetDatum(false);
+	fcinfo->args[2].isnull = false;
+	result = FunctionCallInvoke(fcinfo);
+	*isnull = fcinfo->isnull;
+	return result;
 }
 
 /* Are two values the same to a comparison function? */
@@ -229,6 +249,21 @@ same_value(Oid func, Oid collation, Datum a, Datum b)
 	return DatumGetBool(OidFunctionCall2Coll(func, OidIsValid(collation) ?
 											 collation : DEFAULT_COLLATION_OID,
 											 a, b));
+}
+
+/* Refuses a value of which a cast makes null. */
+static void
+refuse_null(Oid heap, const IdemKeyColumn *key, Oid given, Datum value)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+			 errmsg("key value must not be null"),
+			 errdetail("The cast from %s to %s makes null of value %s for column \"%s\" of table \"%s\".",
+					   format_type_be(given), format_type_be(key->type),
+					   idem_value_text(given, value),
+					   get_attname(heap, key->attnum, false),
+					   get_rel_name(heap)),
+			 errhint("Pass a value that the column can hold.")));
 }
 
 /* Refuses a value that would be another one in its column. */

@@ -52,6 +52,7 @@
 #include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -66,13 +67,15 @@ static struct
 	Oid			type;			/* InvalidOid: none yet */
 	Size		size;
 	char		image[16];		/* of the numeric */
-	Datum		value;
+	int64		value;			/* no Datum: where 8 bytes are passed by
+								 * reference, that ends with the call */
 }			last_amount;
 
 static void check_positive(Numeric amount);
 static void check_column(const IdemTarget *target);
 static bool amount_for_column(const IdemTarget *target, Numeric amount,
 							  Datum *value);
+static Datum integer_datum(Oid type, int64 n);
 static void check_digits(const IdemTarget *target, Numeric amount,
 						 int32 scale);
 static bool deduct(IdemTarget *target, Datum amount);
@@ -80,6 +83,8 @@ static bool deduct_checked(IdemTarget *target, Datum amount, Datum left);
 static int	compare(Oid type, Datum a, Datum b);
 static int	compare_int(Numeric amount, int64 n);
 static Oid	table_of_candidate(FunctionCallInfo fcinfo);
+static TupleDesc lock_candidate(HeapTupleHeader candidate, Oid relid);
+static bool same_layout(TupleDesc a, TupleDesc b);
 static void open_candidate(IdemTarget *target, FunctionCallInfo fcinfo,
 						   Oid relid, TupleDesc desc, const Datum *values,
 						   const bool *nulls);
@@ -112,6 +117,7 @@ idem_deduct(PG_FUNCTION_ARGS)
 	idem_target_open(&target, PG_GETARG_OID(0), column, RowExclusiveLock);
 	check_column(&target);
 	idem_target_key(&target, fcinfo, 3);
+	idem_spec_check_rules(target.rel);
 	if (amount_for_column(&target, amount, &value))
 		taken = deduct(&target, value);
 	else if (!idem_target_execute(&target, IDEM_ROW_EXISTS, (Datum) 0, NULL, NULL))
@@ -171,8 +177,7 @@ idem_insert(PG_FUNCTION_ARGS)
 
 	idem_check_access(IDEM_WRITE);
 
-	desc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(candidate),
-								  HeapTupleHeaderGetTypMod(candidate));
+	desc = lock_candidate(candidate, relid);
 	values = palloc_array(Datum, desc->natts);
 	nulls = palloc_array(bool, desc->natts);
 	tuple.t_len = HeapTupleHeaderGetDatumLength(candidate);
@@ -242,7 +247,7 @@ amount_for_column(const IdemTarget *target, Numeric amount, Datum *value)
 		VARSIZE(amount) == last_amount.size &&
 		memcmp(amount, last_amount.image, last_amount.size) == 0)
 	{
-		*value = last_amount.value;
+		*value = integer_datum(spec->columnbase, last_amount.value);
 		return true;
 	}
 
@@ -268,21 +273,29 @@ amount_for_column(const IdemTarget *target, Numeric amount, Datum *value)
 		check_digits(target, amount, 0);
 		return false;
 	}
-	if (spec->columnbase == INT2OID)
-		*value = Int16GetDatum((int16) n);
-	else if (spec->columnbase == INT4OID)
-		*value = Int32GetDatum((int32) n);
-	else
-		*value = Int64GetDatum(n);
-
+	*value = integer_datum(spec->columnbase, n);
 	if (VARSIZE(amount) <= sizeof(last_amount.image))
 	{
 		last_amount.type = spec->columnbase;
 		last_amount.size = VARSIZE(amount);
 		memcpy(last_amount.image, amount, last_amount.size);
-		last_amount.value = *value;
+		last_amount.value = n;
 	}
 	return true;
+}
+
+static Datum
+integer_datum(Oid type, int64 n)
+{
+	switch (type)
+	{
+		case INT2OID:
+			return Int16GetDatum((int16) n);
+		case INT4OID:
+			return Int32GetDatum((int32) n);
+		default:
+			return Int64GetDatum(n);
+	}
 }
 
 /* Refuses an amount with more than scale digits after the point. */
@@ -434,6 +447,57 @@ table_of_candidate(FunctionCallInfo fcinfo)
 				 errhint("Cast the candidate to the table itself.")));
 	idem_arg_not_null(fcinfo, 0, "candidate");
 	return relid;
+}
+
+/*
+ * Locks the table of a candidate; the layout that both have.
+ *
+ * The candidate was made before the lock was there, and what a rival has done
+ * to the table since then changes the layout of its type, not the candidate:
+ * read by the new layout, the bytes of a number would be taken for a pointer.
+ */
+static TupleDesc
+lock_candidate(HeapTupleHeader candidate, Oid relid)
+{
+	Oid			type = HeapTupleHeaderGetTypeId(candidate);
+	int32		typmod = HeapTupleHeaderGetTypMod(candidate);
+	TupleDesc	before = lookup_rowtype_tupdesc(type, typmod);
+	TupleDesc	desc;
+	bool		altered;
+
+	LockRelationOid(relid, RowExclusiveLock);
+	(void) idem_spec_table(relid);
+
+	desc = lookup_rowtype_tupdesc(type, typmod);
+	altered = !same_layout(before, desc) ||
+		HeapTupleHeaderGetNatts(candidate) > desc->natts;
+	ReleaseTupleDesc(before);
+	if (altered)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("table \"%s\" was altered after the candidate was made",
+						get_rel_name(relid)),
+				 errdetail("The candidate has the columns that the table had before."),
+				 errhint("Run the transaction again.")));
+	return desc;
+}
+
+/* Are rows of one layout rows of the other?  Defaults may differ, and names. */
+static bool
+same_layout(TupleDesc a, TupleDesc b)
+{
+	if (a->natts != b->natts)
+		return false;
+	for (int i = 0; i < a->natts; i++)
+	{
+		Form_pg_attribute first = TupleDescAttr(a, i);
+		Form_pg_attribute second = TupleDescAttr(b, i);
+
+		if (first->attisdropped != second->attisdropped ||
+			first->atttypid != second->atttypid)
+			return false;
+	}
+	return true;
 }
 
 /* Finds the key of a candidate and opens its table. */

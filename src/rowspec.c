@@ -27,6 +27,8 @@
 #include "catalog/pg_trigger.h"
 #include "commands/trigger.h"
 #include "nodes/pg_list.h"
+#include "rewrite/prs2lock.h"
+#include "rewrite/rewriteDefine.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -165,6 +167,28 @@ idem_spec_read(IdemRowSpec *spec, Relation heap, Oid index, const char *column)
 	if (column[0] != '\0')
 		read_column(spec, heap, column);
 	spec->guarded = may_change_row(heap, column);
+}
+
+/* Refuses a table that a rule keeps from being updated. */
+void
+idem_spec_check_rules(Relation heap)
+{
+	RuleLock   *rules = heap->rd_rules;
+	char		off = SessionReplicationRole == SESSION_REPLICATION_ROLE_REPLICA ?
+		RULE_FIRES_ON_ORIGIN : RULE_FIRES_ON_REPLICA;
+
+	for (int i = 0; rules != NULL && i < rules->numLocks; i++)
+	{
+		RewriteRule *rule = rules->rules[i];
+
+		if (rule->event == CMD_UPDATE && rule->isInstead &&
+			rule->enabled != RULE_DISABLED && rule->enabled != off)
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("table has a rule that replaces the statement"),
+					 errdetail("A rule made another statement of it, so there is no telling what became of the row."),
+					 errhint("Use a trigger instead of the rule.")));
+	}
 }
 
 

@@ -43,7 +43,6 @@
 #include "idem.h"
 
 #include "access/htup_details.h"
-#include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
@@ -101,6 +100,8 @@ pg_noreturn static void protocol_error(const char *detail);
 static void resolve_column(StateColumn *column, Relation rel,
 						   const char *name);
 static StateForm state_form(Oid type);
+static void check_length(const StateColumn *column, Relation rel,
+						 StateText to);
 static bool insert_passes(const StateTrigger *arguments, Relation rel,
 						  StateText to);
 static bool update_passes(const StateTrigger *arguments, Relation rel,
@@ -172,7 +173,6 @@ idem_advance(PG_FUNCTION_ARGS)
 	StateColumn column = {0};
 	const char *name;
 	IdemTarget	target;
-	Relation	rel;
 	Datum		to_state;
 	StateText	from = none;
 	StateText	to;
@@ -192,9 +192,10 @@ idem_advance(PG_FUNCTION_ARGS)
 	(void) judge(&column, none, to);
 
 	idem_target_open(&target, PG_GETARG_OID(1), name, RowExclusiveLock);
-	rel = table_open(target.spec->heap, NoLock);
-	resolve_column(&column, rel, name);
+	resolve_column(&column, target.rel, name);
+	check_length(&column, target.rel, to);
 	idem_target_key(&target, fcinfo, 4);
+	idem_spec_check_rules(target.rel);
 
 	if (is_stale(&column, &target, to))
 		verdict = IDEM_LATE;
@@ -206,14 +207,13 @@ idem_advance(PG_FUNCTION_ARGS)
 	if (verdict == IDEM_AHEAD || verdict == IDEM_ILLEGAL)
 	{
 		column.key = idem_target_key_text(&target);
-		transition_error(&column, rel, from, to, verdict);
+		transition_error(&column, target.rel, from, to, verdict);
 	}
 
 	/* a trigger may suppress the row: then nothing was applied */
 	if (verdict == IDEM_APPLY)
 		applied = idem_target_execute(&target, IDEM_ROW_SET_TEXT, to_state,
 									  NULL, NULL);
-	table_close(rel, NoLock);
 	idem_target_close(&target);
 
 	PG_RETURN_BOOL(applied);
@@ -345,6 +345,27 @@ state_form(Oid type)
 		default:
 			return type_is_enum(type) ? STATE_ENUM : STATE_NONE;
 	}
+}
+
+/*
+ * Refuses a state that the column would cut off.  Only name does that without
+ * a word; what is too long for the other types is their own error.
+ */
+static void
+check_length(const StateColumn *column, Relation rel, StateText to)
+{
+	if (column->form != STATE_NAME || to.len < NAMEDATALEN)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_STRING_DATA_RIGHT_TRUNCATION),
+			 errmsg("value too long for type name"),
+			 errdetail("State %s has %d bytes, and column \"%s\" of relation \"%s\" holds %d at most.",
+					   quote_state(to), to.len,
+					   NameStr(TupleDescAttr(RelationGetDescr(rel),
+											 column->attnum - 1)->attname),
+					   RelationGetRelationName(rel), NAMEDATALEN - 1),
+			 errhint("Use a column of type text, or a shorter state."),
+			 errtablecol(rel, column->attnum)));
 }
 
 /* May a row be inserted? */

@@ -22,8 +22,11 @@
  * Open takes the lock that a statement would take, before it believes anything
  * it knows of the table, and the lock stays: what was read in the catalog then
  * stays true until the transaction ends.  (An index can still be dropped
- * CONCURRENTLY, but it goes on to keep its key unique until we end.)  From
- * open to close we are connected to SPI, and what is allocated is freed by
+ * CONCURRENTLY, but it goes on to keep its key unique until we end.)  Our own
+ * session is not stopped by a lock, and key values run its functions: casts,
+ * a domain's checks.  So the table is also kept open from open to close, and
+ * DDL on it in there is the server's 55006, as in a trigger.  From open to
+ * close we are connected to SPI, and what is allocated is freed by
  * close; results of idem_target_execute are copied into the memory context
  * that was current at open.  After an error nothing needs to be closed.
  *
@@ -47,6 +50,8 @@
 #include "idem.h"
 
 #include "access/relation.h"
+#include "access/table.h"
+#include "catalog/namespace.h"
 #include "executor/spi.h"
 #include "funcapi.h"
 #include "lib/ilist.h"
@@ -55,10 +60,12 @@
 #include "nodes/pg_list.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/plancache.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
@@ -121,6 +128,8 @@ static void keep_entry(KeptTarget *entry);
 static void discard_entry(KeptTarget *entry);
 static void free_discarded(void);
 static void end_use(void *arg);
+static bool is_planned(SPIPlanPtr plan);
+static void plan_by_index(SPIPlanPtr plan);
 static SPIPlanPtr insert_plan(KeptTarget *entry, TupleDesc desc,
 							  const AttrNumber *given, int ngiven,
 							  bool arbiter);
@@ -164,6 +173,7 @@ idem_target_open(IdemTarget *target, Oid relid, const char *column,
 	callback->arg = target->entry;
 	target->entry->uses++;
 	MemoryContextRegisterResetCallback(CurrentMemoryContext, callback);
+	target->rel = table_open(target->spec->heap, NoLock);
 }
 
 /* Takes the key from the arguments of a VARIADIC "any" that begin at argno. */
@@ -233,6 +243,8 @@ idem_target_execute(IdemTarget *target, IdemRowPlan plan, Datum value,
 			elog(ERROR, "SPI_keepplan failed");
 		entry->plans[plan] = new;
 	}
+	if (!entry->spec.partitioned && !is_planned(entry->plans[plan]))
+		plan_by_index(entry->plans[plan]);
 
 	memcpy(values, target->key, entry->spec.nkeys * sizeof(Datum));
 	values[entry->spec.nkeys] = value;
@@ -315,6 +327,7 @@ idem_target_no_row(const IdemTarget *target)
 void
 idem_target_close(IdemTarget *target)
 {
+	table_close(target->rel, NoLock);
 	SPI_finish();
 }
 
@@ -510,6 +523,42 @@ static void
 end_use(void *arg)
 {
 	((KeptTarget *) arg)->uses--;
+}
+
+/* Would the server run a kept plan as it is, and not plan it again? */
+static bool
+is_planned(SPIPlanPtr plan)
+{
+	CachedPlanSource *source = linitial(SPI_plan_get_plan_sources(plan));
+
+	return source->is_valid && source->gplan != NULL &&
+		source->gplan->is_valid &&
+		(!source->dependsOnRLS || source->rewriteRoleId == GetUserId()) &&
+		SearchPathMatchesCurrentEnvironment(source->search_path);
+}
+
+/*
+ * Plans a kept plan by the index of the key, whatever the size of the table.
+ *
+ * The first calls often meet a table of a page or two.  There a sequential
+ * scan is cheaper, and the plan would stay one until the next ANALYZE, which
+ * a transaction that fills the table does not see.  The cost of a scan that
+ * cannot be avoided, as in a policy's subquery, must not call for JIT.
+ */
+static void
+plan_by_index(SPIPlanPtr plan)
+{
+	int			level = NewGUCNestLevel();
+	CachedPlan *planned;
+
+	(void) set_config_option("enable_seqscan", "off", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("jit", "off", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	planned = SPI_plan_get_cached_plan(plan);
+	if (planned != NULL)
+		ReleaseCachedPlan(planned, CurrentResourceOwner);
+	AtEOXact_GUC(true, level);
 }
 
 /*

@@ -165,6 +165,14 @@ find_column(FunctionCallInfo fcinfo, TriggerData *trigger)
 						   trigger->tg_trigger->tgname, table),
 				 errhint("Drop the trigger and create it again with the column's present name.")));
 
+	if (TupleDescAttr(RelationGetDescr(rel), attnum - 1)->attgenerated != '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("column \"%s\" of table \"%s\" cannot be a version",
+						name, table),
+				 errdetail("It is generated, so the server computes it after the trigger has set it."),
+				 errhint("Use a column that is not generated.")));
+
 	column = MemoryContextAlloc(fcinfo->flinfo->fn_mcxt, sizeof(VersionColumn));
 	column->attnum = attnum;
 	column->type = SPI_gettypeid(RelationGetDescr(rel), attnum);
