@@ -10,8 +10,9 @@
  *
  * Concurrency.  Whether a row may go is judged by the statement that deletes
  * it, on the row as committed; if somebody is changing it, the server waits
- * and judges the new version.  What comes to be finished behind the walk waits
- * for the next one.
+ * and judges the new version.  That is read committed, in which each window
+ * runs whatever the session's default.  What comes to be finished behind the
+ * walk waits for the next one.
  *
  * Portions Copyright (c) 2026, the idem authors
  *
@@ -22,6 +23,7 @@
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
@@ -98,11 +100,21 @@ purge_table(const Purge *purge, TimestampTz cutoff, int32 batch)
 		elog(ERROR, "SPI_connect_ext failed");
 	while (more)
 	{
-		MemoryContextSwitchTo(caller);	/* which outlives the commit */
-		more = purge_window(purge, cutoff, batch, from, &purged);
+		/*
+		 * Each window has a transaction of its own, the first one too, and it
+		 * is read committed: above that a row that somebody changed meanwhile
+		 * would be 40001, and the walk would end there every night.
+		 */
 		SPI_commit();
 		CHECK_FOR_INTERRUPTS();
+		(void) set_config_option("transaction_isolation", "read committed",
+								 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
+								 true, 0, false);
+
+		MemoryContextSwitchTo(caller);	/* which outlives the commit */
+		more = purge_window(purge, cutoff, batch, from, &purged);
 	}
+	SPI_commit();
 	SPI_finish();
 }
 
