@@ -18,6 +18,7 @@ OBJS = \
 	src/keyvalue.o \
 	src/lock.o \
 	src/machine.o \
+	src/moment.o \
 	src/plan.o \
 	src/purge.o \
 	src/row.o \

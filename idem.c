@@ -29,6 +29,7 @@
  *		src/walk.c		many keys looked up at once
  *		src/table.c		is a table of ours as our script made it?
  *		src/plan.c		every SQL text that C runs
+ *		src/moment.c	a text that is not to wait
  *		src/arg.c		what an argument may be
  *		src/compat.h	every difference between server versions
  *		src/idem.h		what the files offer to each other

@@ -129,6 +129,13 @@ extern uint64 idem_plan_execute(IdemPlan plan, Oid owner, bool read_only,
 								Datum *result, bool *resultnull,
 								int nresult);
 
+/* moment.c: the same, for a caller who is not to wait */
+#define IDEM_MOMENT_TRIES	4	/* of an insert: 1, 2, 4 and 8 ms */
+
+extern bool idem_moment_execute(IdemPlan plan, Oid owner,
+								const Datum *values, const bool *nulls,
+								int tries, uint64 *processed);
+
 /* store.c: idem's own hot tables, directly or through SQL */
 #define IDEM_MAX_KEYS		2
 #define IDEM_MAX_ATTS		10

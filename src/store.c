@@ -78,7 +78,6 @@
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/rel.h"
-#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 
 /*
@@ -106,7 +105,8 @@ static void sql_find(IdemStore *store, const Datum *key, bool read_only,
 static uint64 sql_write(IdemStore *store, IdemPlan plan, const Datum *values,
 						const bool *nulls);
 static uint64 sql_write_at_once(IdemStore *store, IdemPlan plan,
-								const Datum *values, const bool *nulls);
+								const Datum *values, const bool *nulls,
+								int tries);
 static bool sql_lock(IdemStore *store, const IdemRow *row,
 					 IdemRowLock strength);
 static void changed(const IdemStore *store, const Datum *key);
@@ -355,7 +355,7 @@ idem_store_insert(IdemStore *store, const Datum *values, const bool *nulls)
 			inserted = sql_write(store, store->table->insert, values, nulls);
 		else
 			inserted = sql_write_at_once(store, store->table->insert, values,
-										 nulls);
+										 nulls, IDEM_MOMENT_TRIES);
 		if (inserted > 0)
 			return true;
 		idem_store_refused(store, values);
@@ -711,58 +711,15 @@ sql_write(IdemStore *store, IdemPlan plan, const Datum *values,
 							 values, nulls, NULL, NULL, 0);
 }
 
-/*
- * The same where waiting is not wanted.  A row is locked by a plan that says
- * NOWAIT.  An insert has no way to ask whether it would wait, so it may do so
- * for a millisecond, and the server's word for having waited too long becomes
- * ours.  (For a row that many want this will not do: who waits twice in a row
- * can be told by the server that the user has cancelled.)  A subtransaction is
- * what allows to go on after that.
- */
+/* The same where waiting is not wanted, for which moment.c has the tries. */
 static uint64
 sql_write_at_once(IdemStore *store, IdemPlan plan, const Datum *values,
-				  const bool *nulls)
+				  const bool *nulls, int tries)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	volatile uint64 processed = 0;
-	volatile bool timed_out = false;
+	uint64		processed = 0;
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		int			nestlevel = NewGUCNestLevel();
-
-		(void) set_config_option("lock_timeout", "1ms", PGC_USERSET,
-								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
-								 false);
-		processed = idem_plan_execute(plan, store->heap->rd_rel->relowner,
-									  false, values, nulls, NULL, NULL, 0);
-		AtEOXact_GUC(true, nestlevel);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		ErrorData  *edata;
-
-		MemoryContextSwitchTo(context);
-		edata = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-
-		if (edata->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
-			ReThrowError(edata);
-		FreeErrorData(edata);
-		timed_out = true;
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-
-	if (timed_out)
+	if (!idem_moment_execute(plan, store->heap->rd_rel->relowner, values,
+							 nulls, tries, &processed))
 		busy(store, values);
 	return processed;
 }
@@ -778,7 +735,7 @@ sql_lock(IdemStore *store, const IdemRow *row, IdemRowLock strength)
 		return true;
 	if (!store->wait)
 		store->row_locked = sql_write_at_once(store, store->table->lock_at_once,
-											  row->values, NULL) > 0;
+											  row->values, NULL, 1) > 0;
 	else
 		store->row_locked = sql_write(store,
 									  strength == IDEM_LOCK_SHARE ?

@@ -1,0 +1,98 @@
+/*-------------------------------------------------------------------------
+ *
+ * moment.c
+ *	  A text on our own tables, for a caller who is not to wait.
+ *
+ * A row is locked by a text that says NOWAIT.  An insert has no way to ask
+ * whether it would wait, so it may do so for a millisecond, and the server's
+ * word for having waited too long becomes ours.  (For a row that many want
+ * this will not do: who waits twice in a row can be told by the server that
+ * the user has cancelled.)
+ *
+ * What an insert waited for need not be a rival.  On a busy server the lock to
+ * extend the table or an index may take longer, and a key that nobody has ever
+ * seen must not be said to be in progress.  So an insert is tried again a few
+ * times, each time with twice the time; a rival that is really there is still
+ * there then.
+ *
+ * Portions Copyright (c) 2026, the idem authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "idem.h"
+
+#include "access/xact.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+
+static bool execute_within(IdemPlan plan, Oid owner, const Datum *values,
+						   const bool *nulls, int ms, uint64 *processed);
+
+
+/*
+ * Runs a kept text that writes, as owner, and says how many rows it was.
+ * False: it would have had to wait, and nothing is done.
+ */
+bool
+idem_moment_execute(IdemPlan plan, Oid owner, const Datum *values,
+					const bool *nulls, int tries, uint64 *processed)
+{
+	for (int i = 0; i < tries; i++)
+	{
+		if (execute_within(plan, owner, values, nulls, 1 << i, processed))
+			return true;
+	}
+	return false;
+}
+
+
+/*
+ * The same once, where no lock may be waited for longer than so many
+ * milliseconds.  A subtransaction is what allows to go on after that.
+ */
+static bool
+execute_within(IdemPlan plan, Oid owner, const Datum *values,
+			   const bool *nulls, int ms, uint64 *processed)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	ResourceOwner resources = CurrentResourceOwner;
+	volatile bool in_time = true;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(caller);
+	PG_TRY();
+	{
+		int			nestlevel = NewGUCNestLevel();
+		char		timeout[12];
+
+		snprintf(timeout, sizeof(timeout), "%d", ms);
+		(void) set_config_option("lock_timeout", timeout, PGC_USERSET,
+								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
+								 false);
+		*processed = idem_plan_execute(plan, owner, false, values, nulls, NULL,
+									   NULL, 0);
+		AtEOXact_GUC(true, nestlevel);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *edata;
+
+		MemoryContextSwitchTo(caller);
+		edata = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(caller);
+		CurrentResourceOwner = resources;
+
+		if (edata->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+			ReThrowError(edata);
+		FreeErrorData(edata);
+		in_time = false;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	CurrentResourceOwner = resources;
+	return in_time;
+}
