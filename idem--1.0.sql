@@ -193,7 +193,7 @@ LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE ROWS 1000
 AS 'MODULE_PATHNAME', 'idem_claim_batch';
 
 COMMENT ON FUNCTION @extschema@.idem_claim_batch(pg_catalog.text, pg_catalog._text) IS
-'claims the keys (source, each of seqs) and answers for each, in the order given, as idem_claim does; a key that is given twice is claimed once; two batches never deadlock; errors: 22004, 22023, 25006, 40001, 42501, ID409';
+'claims the keys (source, each of seqs) and answers for each, in the order given, as idem_claim does; a key that is given twice is claimed once; two transactions that claim a batch each never deadlock over the order of their keys; errors: 22004, 22023, 25006, 40001, 42501, ID409';
 
 CREATE FUNCTION @extschema@.idem_respond(source pg_catalog.text, seq pg_catalog.text, response pg_catalog.json)
 RETURNS pg_catalog.bool

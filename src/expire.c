@@ -71,6 +71,7 @@ idem_stock_expire(PG_FUNCTION_ARGS)
 		elog(ERROR, "SPI_connect_ext failed");
 	work = AllocSetContextCreate(CurrentMemoryContext, "idem expire",
 								 ALLOCSET_DEFAULT_SIZES);
+	SPI_commit();
 	do
 	{
 		/*
@@ -79,7 +80,6 @@ idem_stock_expire(PG_FUNCTION_ARGS)
 		 * an older snapshot would be 40001 at the first order that somebody
 		 * decides on meanwhile.
 		 */
-		SPI_commit();
 		(void) set_config_option("transaction_isolation", "read committed",
 								 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
 								 true, 0, false);
@@ -94,6 +94,9 @@ idem_stock_expire(PG_FUNCTION_ARGS)
 		MemoryContextReset(work);
 		MemoryContextSwitchTo(work);
 		expired_in_batch = expire_batch(batch, now, &from);
+		SPI_commit();
+
+		/* what is reported is done */
 		expired += expired_in_batch;
 		if (expired_in_batch > 0)
 			ereport(NOTICE,
@@ -102,7 +105,6 @@ idem_stock_expire(PG_FUNCTION_ARGS)
 							(unsigned long long) expired)));
 		CHECK_FOR_INTERRUPTS();
 	} while (expired_in_batch == (uint64) batch);
-	SPI_commit();
 	SPI_finish();
 
 	PG_RETURN_VOID();
