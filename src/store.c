@@ -533,7 +533,10 @@ void
 idem_store_remove(IdemStore *store, IdemRow *row)
 {
 	if (store->index == NULL)
-		(void) sql_write(store, store->table->remove, row->values, NULL);
+	{
+		while (sql_write(store, store->table->remove, row->values, NULL) == 0)
+			idem_store_refused(store, row->values);
+	}
 	else
 	{
 		simple_heap_delete(store->heap, &row->tid);
