@@ -130,7 +130,7 @@ extern uint64 idem_plan_execute(IdemPlan plan, Oid owner, bool read_only,
 								int nresult);
 
 /* moment.c: the same, for a caller who is not to wait */
-#define IDEM_MOMENT_TRIES	4	/* of an insert: 1, 2, 4 and 8 ms */
+#define IDEM_MOMENT_TRIES	8	/* of an insert: 1, 2, 4 to 128 ms */
 
 extern bool idem_moment_execute(IdemPlan plan, Oid owner,
 								const Datum *values, const bool *nulls,

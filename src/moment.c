@@ -11,9 +11,11 @@
  *
  * What an insert waited for need not be a rival.  On a busy server the lock to
  * extend the table or an index may take longer, and a key that nobody has ever
- * seen must not be said to be in progress.  So an insert is tried again a few
- * times, each time with twice the time; a rival that is really there is still
- * there then.
+ * seen must not be said to be in progress.  So an insert is tried again, each
+ * time with twice the time, unless a rival was what it waited for: a transaction
+ * is waited for by a share lock, room by an exclusive one.  The server leaves
+ * in waitLockMode what was waited for last.  Should it ever not do so, a rival is
+ * told later, and nothing else changes.
  *
  * Portions Copyright (c) 2026, the idem authors
  *
@@ -22,6 +24,8 @@
 #include "idem.h"
 
 #include "access/xact.h"
+#include "storage/lockdefs.h"
+#include "storage/proc.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
@@ -42,6 +46,8 @@ idem_moment_execute(IdemPlan plan, Oid owner, const Datum *values,
 	{
 		if (execute_within(plan, owner, values, nulls, 1 << i, processed))
 			return true;
+		if (MyProc->waitLockMode == ShareLock)
+			break;
 	}
 	return false;
 }
