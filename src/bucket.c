@@ -179,8 +179,8 @@ idem_bucket_short(IdemStore *store, IdemLine *lines, int n)
 }
 
 /*
- * Says where what the lines want will probably come from, as far as was seen
- * when idem_bucket_short said no.  Locks nothing.  IDEM_MUST_WAIT: some item
+ * Says where what the lines want, all of them, will probably come from, as far
+ * as was seen when idem_bucket_short said no.  Locks nothing.  IDEM_MUST_WAIT: some item
  * has enough in one bucket, but somebody is at each such.
  */
 IdemPlanned
@@ -188,12 +188,8 @@ idem_bucket_choose(IdemLine *lines, int n)
 {
 	for (int i = 0; i < n; i++)
 	{
-		IdemLine   *line = &lines[i];
-
-		if (!line->wanted)
-			continue;
-		line->waits = !choose_bucket(line);
-		if (line->waits)
+		lines[i].waits = !choose_bucket(&lines[i]);
+		if (lines[i].waits)
 			return IDEM_MUST_WAIT;
 	}
 	return IDEM_PLANNED;
