@@ -63,6 +63,14 @@ SELECT idem_stock_reserve('route', 's', 'a', 0.1, '1 hour');
 SET enable_seqscan = off;
 SELECT seq FROM idem.hold WHERE expires_at > now() ORDER BY seq COLLATE "C";
 RESET enable_seqscan;
+-- a trigger that keeps a bucket from being written: an error, and nothing is done
+CREATE FUNCTION stock_route.keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+SELECT idem_stock_add('kept', 1);
+CREATE TRIGGER keep BEFORE UPDATE ON idem.stock FOR EACH ROW EXECUTE FUNCTION stock_route.keep();
+SELECT idem_stock_reserve('route', 'kept', 'kept', 1);
+\echo :LAST_ERROR_SQLSTATE
+DROP TRIGGER keep ON idem.stock;
+SELECT count(*) FROM idem.hold WHERE seq = 'kept';
 DELETE FROM idem.hold;
 DELETE FROM idem.stock;
 SET client_min_messages = warning;

@@ -14,6 +14,7 @@
  */
 #include "idem.h"
 
+#include "catalog/pg_type.h"
 #include "nodes/parsenodes.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -194,6 +195,21 @@ idem_zero(void)
 		MemoryContextSwitchTo(old);
 	}
 	return NumericGetDatum(zero);
+}
+
+/* A number as a value of an integer type. */
+Datum
+idem_integer_datum(Oid type, int64 n)
+{
+	switch (type)
+	{
+		case INT2OID:
+			return Int16GetDatum((int16) n);
+		case INT4OID:
+			return Int32GetDatum((int32) n);
+		default:
+			return Int64GetDatum(n);
+	}
 }
 
 /* Refuses a numeric that is no quantity: not finite, or not positive. */

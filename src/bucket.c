@@ -891,8 +891,9 @@ write_bucket(IdemStore *store, Datum item, const IdemBucket *bucket,
 	row.values[STOCK_BUCKET] = Int32GetDatum(bucket->number);
 	row.values[STOCK_QUANTITY] = quantity;
 	store->row_locked = true;
-	if (!idem_store_update(store, &row, row.values, row.nulls))
-		elog(ERROR, "bucket %d changed while it was locked", bucket->number);
+	/* only a trigger can keep it from being written: the store gives up */
+	while (!idem_store_update(store, &row, row.values, row.nulls))
+		CHECK_FOR_INTERRUPTS();
 }
 
 /* Under serializable: no bucket serves that our snapshot could vouch for. */

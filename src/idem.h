@@ -69,6 +69,7 @@ extern void idem_check_nonatomic(FunctionCallInfo fcinfo,
 								 const char *procedure);
 extern void idem_check_quantity(Datum value, const char *name);
 extern Datum idem_zero(void);
+extern Datum idem_integer_datum(Oid type, int64 n);
 
 /* plan.c: every SQL text that C runs, first those on our own tables */
 typedef enum IdemPlan

@@ -75,7 +75,6 @@ static void check_positive(Numeric amount);
 static void check_column(const IdemTarget *target);
 static bool amount_for_column(const IdemTarget *target, Numeric amount,
 							  Datum *value);
-static Datum integer_datum(Oid type, int64 n);
 static void check_digits(const IdemTarget *target, Numeric amount,
 						 int32 scale);
 static bool deduct(IdemTarget *target, Datum amount);
@@ -247,7 +246,7 @@ amount_for_column(const IdemTarget *target, Numeric amount, Datum *value)
 		VARSIZE(amount) == last_amount.size &&
 		memcmp(amount, last_amount.image, last_amount.size) == 0)
 	{
-		*value = integer_datum(spec->columnbase, last_amount.value);
+		*value = idem_integer_datum(spec->columnbase, last_amount.value);
 		return true;
 	}
 
@@ -273,7 +272,7 @@ amount_for_column(const IdemTarget *target, Numeric amount, Datum *value)
 		check_digits(target, amount, 0);
 		return false;
 	}
-	*value = integer_datum(spec->columnbase, n);
+	*value = idem_integer_datum(spec->columnbase, n);
 	if (VARSIZE(amount) <= sizeof(last_amount.image))
 	{
 		last_amount.type = spec->columnbase;
@@ -282,20 +281,6 @@ amount_for_column(const IdemTarget *target, Numeric amount, Datum *value)
 		last_amount.value = n;
 	}
 	return true;
-}
-
-static Datum
-integer_datum(Oid type, int64 n)
-{
-	switch (type)
-	{
-		case INT2OID:
-			return Int16GetDatum((int16) n);
-		case INT4OID:
-			return Int32GetDatum((int32) n);
-		default:
-			return Int64GetDatum(n);
-	}
 }
 
 /* Refuses an amount with more than scale digits after the point. */

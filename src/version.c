@@ -54,7 +54,6 @@ pg_noreturn static void refuse_call(const char *detail);
 static VersionColumn *find_column(FunctionCallInfo fcinfo,
 								  TriggerData *trigger);
 static int64 version_of(const VersionColumn *column, Datum value);
-static Datum version_datum(const VersionColumn *column, int64 version);
 pg_noreturn static void refuse_stale(TriggerData *trigger, const VersionColumn *column,
 									 int64 current, bool null, int64 given);
 pg_noreturn static void refuse_wraparound(TriggerData *trigger,
@@ -97,7 +96,7 @@ idem_version(PG_FUNCTION_ARGS)
 		(null && !heap_attisnull(trigger->tg_trigtuple, column->attnum, desc)))
 		refuse_stale(trigger, column, current, null, given);
 
-	value = version_datum(column, current + 1);
+	value = idem_integer_datum(column->basetype, current + 1);
 	null = false;
 	if (column->type != column->basetype)
 		domain_check(value, false, column->type, NULL, NULL);
@@ -201,7 +200,7 @@ find_column(FunctionCallInfo fcinfo, TriggerData *trigger)
 	return column;
 }
 
-/* A version as a number, and back. */
+/* A version as a number. */
 static int64
 version_of(const VersionColumn *column, Datum value)
 {
@@ -213,20 +212,6 @@ version_of(const VersionColumn *column, Datum value)
 			return DatumGetInt32(value);
 		default:
 			return DatumGetInt64(value);
-	}
-}
-
-static Datum
-version_datum(const VersionColumn *column, int64 version)
-{
-	switch (column->basetype)
-	{
-		case INT2OID:
-			return Int16GetDatum((int16) version);
-		case INT4OID:
-			return Int32GetDatum((int32) version);
-		default:
-			return Int64GetDatum(version);
 	}
 }
 
