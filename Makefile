@@ -18,7 +18,7 @@ OBJS = \
 	src/keyvalue.o \
 	src/lock.o \
 	src/machine.o \
-	src/moment.o \
+	src/nowait.o \
 	src/plan.o \
 	src/purge.o \
 	src/row.o \
@@ -28,10 +28,11 @@ OBJS = \
 	src/store.o \
 	src/table.o \
 	src/target.o \
+	src/target_sql.o \
 	src/token.o \
 	src/tokentext.o \
 	src/version.o \
-	src/walk.o
+	src/batch_scan.o
 
 EXTENSION = idem
 DATA = $(wildcard idem--*.sql)

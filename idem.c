@@ -26,13 +26,14 @@
  *		src/bucket.c	the quantity of an item, in one row or many
  *		src/purge.c		the removal of what is finished
  *		src/store.c		our own hot tables, directly or through SQL
- *		src/walk.c		many keys looked up at once
+ *		src/batch_scan.c	many keys looked up at once
  *		src/table.c		is a table of ours as our script made it?
- *		src/plan.c		every SQL text that C runs
- *		src/moment.c	a text that is not to wait
+ *		src/plan.c		every SQL text that C runs on our tables
+ *		src/nowait.c	a statement that must not wait
+ *		src/target_sql.c	every SQL text that C runs on the caller's tables
  *		src/arg.c		what an argument may be
  *		src/compat.h	every difference between server versions
- *		src/idem.h		what the files offer to each other
+ *		src/NAME.h		one header for each family
  *
  * Dependencies point one way: a primitive uses the store and the plans, they
  * use the server.  Each primitive's file begins with its contract and the
@@ -50,7 +51,9 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "src/idem.h"
+#include "src/machine.h"
+#include "src/store.h"
+#include "src/target.h"
 
 #include "utils/guc.h"
 

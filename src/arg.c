@@ -14,6 +14,9 @@
  */
 #include "idem.h"
 
+#include "access/parallel.h"
+#include "access/xact.h"
+#include "access/xlog.h"
 #include "catalog/pg_type.h"
 #include "nodes/parsenodes.h"
 #include "utils/builtins.h"
@@ -228,4 +231,57 @@ idem_check_quantity(Datum value, const char *name)
 						   DatumGetCString(DirectFunctionCall1(numeric_out,
 															   NumericGetDatum(quantity)))),
 				 errhint("Pass a number above 0, which may have a fraction.")));
+}
+
+/* Refuses to write where core would, and to read where no snapshot is taken. */
+void
+idem_check_access(IdemAccess access)
+{
+	if (IsInParallelMode())
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TRANSACTION_STATE),
+				 errmsg("cannot use idem during a parallel operation"),
+				 errdetail("The query that makes the call runs in parallel."),
+				 errhint("Mark functions that call idem as PARALLEL UNSAFE.")));
+	if (access == IDEM_READ)
+		return;
+	if (RecoveryInProgress())
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("cannot write during recovery"),
+				 errdetail("This server is a hot standby; it only answers reading functions."),
+				 errhint("Send the call to the primary server.")));
+	if (XactReadOnly)
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("cannot write in a read-only transaction"),
+				 errdetail("The transaction was set to be read only."),
+				 errhint("Use a transaction that is READ WRITE.")));
+}
+
+/* Compares two varlena values byte by byte, as our columns compare. */
+int
+idem_compare_bytes(Datum a, Datum b)
+{
+	struct varlena *va = PG_DETOAST_DATUM_PACKED(a);
+	struct varlena *vb = PG_DETOAST_DATUM_PACKED(b);
+	Size		la = VARSIZE_ANY_EXHDR(va);
+	Size		lb = VARSIZE_ANY_EXHDR(vb);
+	int			result = memcmp(VARDATA_ANY(va), VARDATA_ANY(vb), Min(la, lb));
+
+	if (result != 0)
+		return result;
+	return la < lb ? -1 : la > lb ? 1 : 0;
+}
+
+/* Are two varlena values the same, byte for byte? */
+bool
+idem_same_bytes(Datum a, Datum b)
+{
+	struct varlena *va = PG_DETOAST_DATUM_PACKED(a);
+	struct varlena *vb = PG_DETOAST_DATUM_PACKED(b);
+	Size		len = VARSIZE_ANY_EXHDR(va);
+
+	return len == VARSIZE_ANY_EXHDR(vb) &&
+		memcmp(VARDATA_ANY(va), VARDATA_ANY(vb), len) == 0;
 }

@@ -42,7 +42,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "idem.h"
+#include "claim.h"
 
 #include "access/htup_details.h"
 #include "access/xact.h"

@@ -49,7 +49,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "idem.h"
+#include "stock.h"
 
 #include "access/genam.h"
 #include "access/heapam.h"

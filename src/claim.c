@@ -31,7 +31,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "idem.h"
+#include "claim.h"
 
 #include "access/htup_details.h"
 #include "access/tableam.h"
@@ -806,7 +806,7 @@ claim_free_run(IdemStore *store, Datum source, BatchKey *keys, int n)
 	int			nabsent = 0;
 	int			ninserted = 0;
 	int			run;
-	IdemWalk	walk;
+	IdemBatchScan	walk;
 
 	n = Min(n, IDEM_RESERVE_MAX);
 	for (int i = 0; i < n; i++)
@@ -816,13 +816,13 @@ claim_free_run(IdemStore *store, Datum source, BatchKey *keys, int n)
 	}
 
 	idem_store_reserve(store, reserve, n);
-	idem_walk_begin(&walk, store, reserve, n);
+	idem_batch_scan_begin(&walk, store, reserve, n);
 	for (run = 0; run < n; run++)
 	{
 		Datum	   *key = &reserve[run * CLAIM_KEYS];
 		IdemRow		row;
 
-		idem_walk_find(&walk, key, &row);
+		idem_batch_scan_find(&walk, key, &row);
 		if (row.presence == IDEM_ABSENT)
 		{
 			values[nabsent] = palloc_array(Datum, CLAIM_COLUMNS);
@@ -834,7 +834,7 @@ claim_free_run(IdemStore *store, Datum source, BatchKey *keys, int n)
 		else if (row.presence == IDEM_BUSY || !settled(key, &row, (Datum) 0))
 			break;
 	}
-	idem_walk_end(&walk);
+	idem_batch_scan_end(&walk);
 	if (nabsent > 0)
 		ninserted = idem_store_insert_many(store, values, nulls, nabsent);
 	idem_store_release(store);
@@ -853,14 +853,8 @@ compare_batch_keys(const void *a, const void *b)
 {
 	const BatchKey *ka = a;
 	const BatchKey *kb = b;
-	struct varlena *va = (struct varlena *) DatumGetPointer(ka->seq);
-	struct varlena *vb = (struct varlena *) DatumGetPointer(kb->seq);
-	int			la = VARSIZE_ANY_EXHDR(va);
-	int			lb = VARSIZE_ANY_EXHDR(vb);
-	int			result = memcmp(VARDATA_ANY(va), VARDATA_ANY(vb), Min(la, lb));
+	int			result = idem_compare_bytes(ka->seq, kb->seq);
 
-	if (result == 0)
-		result = la - lb;
 	if (result == 0)
 		result = ka->position - kb->position;
 	return result;

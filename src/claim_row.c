@@ -23,7 +23,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "idem.h"
+#include "claim.h"
 
 #include "catalog/pg_type.h"
 #include "lib/stringinfo.h"
@@ -212,16 +212,4 @@ idem_request_digest(Jsonb *request)
 	SET_VARSIZE(digest, VARHDRSZ + DIGEST_LEN);
 	memcpy(VARDATA(digest), VARDATA_ANY(sha256), DIGEST_LEN);
 	return PointerGetDatum(digest);
-}
-
-/* Are two varlena values the same, byte for byte? */
-bool
-idem_same_bytes(Datum a, Datum b)
-{
-	struct varlena *va = PG_DETOAST_DATUM_PACKED(a);
-	struct varlena *vb = PG_DETOAST_DATUM_PACKED(b);
-	Size		len = VARSIZE_ANY_EXHDR(va);
-
-	return len == VARSIZE_ANY_EXHDR(vb) &&
-		memcmp(VARDATA_ANY(va), VARDATA_ANY(vb), len) == 0;
 }

@@ -12,7 +12,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "idem.h"
+#include "machine.h"
 
 #include "common/hashfn.h"
 #include "mb/pg_wchar.h"

@@ -23,7 +23,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "idem.h"
+#include "stock.h"
 
 #include "executor/spi.h"
 #include "miscadmin.h"

@@ -21,7 +21,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "idem.h"
+#include "target.h"
 
 #include "access/transam.h"
 #include "catalog/objectaccess.h"

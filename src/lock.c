@@ -40,7 +40,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "idem.h"
+#include "store.h"
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"

@@ -43,7 +43,9 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "idem.h"
+#include "machine.h"
+#include "plan.h"
+#include "store.h"
 
 #include <ctype.h>
 

@@ -18,7 +18,9 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "idem.h"
+#include "claim.h"
+#include "stock.h"
+#include "token.h"
 
 #include "executor/spi.h"
 #include "miscadmin.h"

@@ -44,7 +44,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "idem.h"
+#include "target.h"
+#include "store.h"
 
 #include "access/htup_details.h"
 #include "access/xact.h"

@@ -15,7 +15,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "idem.h"
+#include "target.h"
 
 #include "access/htup_details.h"
 #include "access/stratnum.h"

@@ -40,7 +40,9 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "idem.h"
+#include "machine.h"
+#include "target.h"
+#include "store.h"
 
 #include "access/htup_details.h"
 #include "access/xact.h"

@@ -54,7 +54,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "idem.h"
+#include "stock.h"
+#include "claim.h"
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
@@ -102,7 +103,7 @@ IdemTable	idem_hold_table = {
 		TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTARRAYOID, INT4ARRAYOID,
 	NUMERICARRAYOID},
 	.required = HOLD_STATUS + 1,
-	.further = HOLD_EXPIRES_AT + 1,
+	.secondary = HOLD_EXPIRES_AT + 1,
 	.find = IDEM_PLAN_HOLD_FIND,
 	.insert = IDEM_PLAN_HOLD_INSERT,
 	.lock = IDEM_PLAN_HOLD_LOCK,

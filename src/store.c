@@ -59,7 +59,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "idem.h"
+#include "store.h"
 
 #include "access/genam.h"
 #include "access/stratnum.h"
@@ -158,7 +158,7 @@ idem_store_open(IdemStore *store, IdemTable *table, IdemAccess access,
 	idem_store_next_key(store);
 
 	store->heap = idem_table_open(table, lockmode, !force_sql, &store->index);
-	store->further = table->further_index;
+	store->secondary = table->secondary_index;
 }
 
 /* Closes what idem_store_open opened; the locks stay. */
@@ -355,7 +355,7 @@ idem_store_insert(IdemStore *store, const Datum *values, const bool *nulls)
 			inserted = sql_write(store, store->table->insert, values, nulls);
 		else
 			inserted = sql_write_at_once(store, store->table->insert, values,
-										 nulls, IDEM_MOMENT_TRIES);
+										 nulls, IDEM_NOWAIT_TRIES);
 		if (inserted > 0)
 			return true;
 		idem_store_refused(store, values);
@@ -564,32 +564,6 @@ idem_store_refused(IdemStore *store, const Datum *key)
 					 store->table->relname)));
 }
 
-/* Refuses to write where core would, and to read where no snapshot is taken. */
-void
-idem_check_access(IdemAccess access)
-{
-	if (IsInParallelMode())
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_TRANSACTION_STATE),
-				 errmsg("cannot use idem during a parallel operation"),
-				 errdetail("The query that makes the call runs in parallel."),
-				 errhint("Mark functions that call idem as PARALLEL UNSAFE.")));
-	if (access == IDEM_READ)
-		return;
-	if (RecoveryInProgress())
-		ereport(ERROR,
-				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
-				 errmsg("cannot write during recovery"),
-				 errdetail("This server is a hot standby; it only answers reading functions."),
-				 errhint("Send the call to the primary server.")));
-	if (XactReadOnly)
-		ereport(ERROR,
-				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
-				 errmsg("cannot write in a read-only transaction"),
-				 errdetail("The transaction was set to be read only."),
-				 errhint("Use a transaction that is READ WRITE.")));
-}
-
 /*
  * Says in row what a scan has just found.  True: it is committed, or our own,
  * and thereby the answer; its copy in row outlives the buffer.
@@ -714,14 +688,14 @@ sql_write(IdemStore *store, IdemPlan plan, const Datum *values,
 							 values, nulls, NULL, NULL, 0);
 }
 
-/* The same where waiting is not wanted, for which moment.c has the tries. */
+/* The same where waiting is not wanted, for which nowait.c has the tries. */
 static uint64
 sql_write_at_once(IdemStore *store, IdemPlan plan, const Datum *values,
 				  const bool *nulls, int tries)
 {
 	uint64		processed = 0;
 
-	if (!idem_moment_execute(plan, store->heap->rd_rel->relowner, values,
+	if (!idem_nowait_execute(plan, store->heap->rd_rel->relowner, values,
 							 nulls, tries, &processed))
 		busy(store, values);
 	return processed;
@@ -755,15 +729,15 @@ static bool
 add_index_entries(IdemStore *store, const Datum *values, const bool *nulls,
 				  ItemPointer tid, IndexUniqueCheck check)
 {
-	int			further = store->table->further - 1;
+	int			secondary = store->table->secondary - 1;
 	Relation	index;
 
 	if (!add_index_entry(store, store->index, values, tid, check))
 		return false;
-	if (further >= 0 && !nulls[further])
+	if (secondary >= 0 && !nulls[secondary])
 	{
-		index = index_open(store->further, RowExclusiveLock);
-		(void) add_index_entry(store, index, values + further, tid,
+		index = index_open(store->secondary, RowExclusiveLock);
+		(void) add_index_entry(store, index, values + secondary, tid,
 							   UNIQUE_CHECK_NO);
 		index_close(index, NoLock);
 	}

@@ -6,7 +6,7 @@
  *
  * store.c goes to a table directly only if nothing about it differs from what
  * our script made.  A trigger, row security, a rule, a child table, a
- * partition, another access method, a further index or another column is
+ * partition, another access method, a secondary index or another column is
  * found here, and then the table is reached through SQL, which honours all of
  * that.  So the guard is about being right: what it cannot vouch for is slow,
  * never wrong.
@@ -19,7 +19,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "idem.h"
+#include "store.h"
 
 #include "access/genam.h"
 #include "catalog/index.h"
@@ -46,9 +46,9 @@ static int	ntables_used = 0;
 static void invalidate(Datum arg, Oid relid);
 static void use_table(IdemTable *table);
 static Relation open_table(IdemTable *table, LOCKMODE lockmode);
-static Oid	index_as_made(const IdemTable *table, Relation heap, Oid *further);
+static Oid	index_as_made(const IdemTable *table, Relation heap, Oid *secondary);
 static bool is_key_index(const IdemTable *table, Relation index);
-static bool is_further_index(const IdemTable *table, Relation index);
+static bool is_secondary_index(const IdemTable *table, Relation index);
 static bool is_plain_index(Relation index, int ncolumns);
 
 
@@ -93,7 +93,7 @@ idem_table_open(IdemTable *table, LOCKMODE lockmode, bool direct,
 			{
 				table->route = IDEM_ROUTE_FILLING;
 				table->index = index_as_made(table, heap,
-											 &table->further_index);
+											 &table->secondary_index);
 				if (table->route == IDEM_ROUTE_FILLING)
 					table->route = IDEM_ROUTE_KNOWN;
 			}
@@ -189,16 +189,16 @@ open_table(IdemTable *table, LOCKMODE lockmode)
 
 /*
  * The index for the direct route, if the table is as our script made it, and
- * the further one if it has one.  Whatever is not known here is a no.
+ * the secondary one if it has one.  Whatever is not known here is a no.
  */
 static Oid
-index_as_made(const IdemTable *table, Relation heap, Oid *further)
+index_as_made(const IdemTable *table, Relation heap, Oid *secondary)
 {
 	TupleDesc	desc = RelationGetDescr(heap);
 	List	   *indexes;
 	Oid			result = InvalidOid;
 
-	*further = InvalidOid;
+	*secondary = InvalidOid;
 	if (heap->rd_rel->relkind != RELKIND_RELATION ||
 		heap->rd_rel->relam != HEAP_TABLE_AM_OID ||
 		heap->rd_rel->relpersistence == RELPERSISTENCE_TEMP ||
@@ -219,7 +219,7 @@ index_as_made(const IdemTable *table, Relation heap, Oid *further)
 
 	/* REINDEX CONCURRENTLY adds an index, which must be kept as well */
 	indexes = RelationGetIndexList(heap);
-	if (list_length(indexes) == (table->further == 0 ? 1 : 2))
+	if (list_length(indexes) == (table->secondary == 0 ? 1 : 2))
 	{
 		ListCell   *cell;
 
@@ -229,11 +229,11 @@ index_as_made(const IdemTable *table, Relation heap, Oid *further)
 
 			if (is_key_index(table, index))
 				result = RelationGetRelid(index);
-			else if (is_further_index(table, index))
-				*further = RelationGetRelid(index);
+			else if (is_secondary_index(table, index))
+				*secondary = RelationGetRelid(index);
 			index_close(index, AccessShareLock);
 		}
-		if (table->further != 0 && !OidIsValid(*further))
+		if (table->secondary != 0 && !OidIsValid(*secondary))
 			result = InvalidOid;
 	}
 	list_free(indexes);
@@ -260,22 +260,22 @@ is_key_index(const IdemTable *table, Relation index)
 	return true;
 }
 
-/* Is this the further index that our script made, a column's values but nulls? */
+/* Is this the secondary index that our script made, a column's values but nulls? */
 static bool
-is_further_index(const IdemTable *table, Relation index)
+is_secondary_index(const IdemTable *table, Relation index)
 {
 	Form_pg_index form = index->rd_index;
 	List	   *predicate = RelationGetIndexPredicate(index);
 	NullTest   *test;
 
 	if (!is_plain_index(index, 1) || form->indisunique ||
-		form->indisexclusion || form->indkey.values[0] != table->further ||
+		form->indisexclusion || form->indkey.values[0] != table->secondary ||
 		list_length(predicate) != 1 || !IsA(linitial(predicate), NullTest))
 		return false;
 
 	test = linitial_node(NullTest, predicate);
 	return test->nulltesttype == IS_NOT_NULL && IsA(test->arg, Var) &&
-		castNode(Var, test->arg)->varattno == table->further;
+		castNode(Var, test->arg)->varattno == table->secondary;
 }
 
 /* Is this a btree in use, over so many columns and no expressions? */

@@ -47,7 +47,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "idem.h"
+#include "target.h"
 
 #include "access/relation.h"
 #include "access/table.h"

@@ -48,7 +48,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "idem.h"
+#include "token.h"
 
 #include "catalog/pg_type.h"
 #include "common/hmac.h"

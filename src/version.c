@@ -29,7 +29,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "idem.h"
+#include "target.h"
 
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"

@@ -1,6 +1,6 @@
 /*-------------------------------------------------------------------------
  *
- * moment.c
+ * nowait.c
  *	  A text on our own tables, for a caller who is not to wait.
  *
  * A row is locked by a text that says NOWAIT.  An insert has no way to ask
@@ -21,7 +21,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "idem.h"
+#include "plan.h"
 
 #include "access/xact.h"
 #include "storage/lockdefs.h"
@@ -39,7 +39,7 @@ static bool execute_within(IdemPlan plan, Oid owner, const Datum *values,
  * False: it would have had to wait, and nothing is done.
  */
 bool
-idem_moment_execute(IdemPlan plan, Oid owner, const Datum *values,
+idem_nowait_execute(IdemPlan plan, Oid owner, const Datum *values,
 					const bool *nulls, int tries, uint64 *processed)
 {
 	for (int i = 0; i < tries; i++)

@@ -1,6 +1,6 @@
 /*-------------------------------------------------------------------------
  *
- * walk.c
+ * batch_scan.c
  *	  Many keys looked up at once: one descent into the index for all that
  *	  lie close together.
  *
@@ -27,7 +27,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "idem.h"
+#include "store.h"
 
 #include "access/genam.h"
 #include "access/htup_details.h"
@@ -44,9 +44,9 @@
 /* So many rows cost about as much to step over as a descent. */
 #define PATIENCE		8
 
-static void begin_at(IdemWalk *walk, const Datum *key);
-static void step(IdemWalk *walk);
-static int	compare_ahead(const IdemWalk *walk, const Datum *key);
+static void begin_at(IdemBatchScan *walk, const Datum *key);
+static void step(IdemBatchScan *walk);
+static int	compare_ahead(const IdemBatchScan *walk, const Datum *key);
 
 
 /*
@@ -54,7 +54,7 @@ static int	compare_ahead(const IdemWalk *walk, const Datum *key);
  * alone, and come in the index's order.  Direct route only.
  */
 void
-idem_walk_begin(IdemWalk *walk, IdemStore *store, const Datum *keys, int n)
+idem_batch_scan_begin(IdemBatchScan *walk, IdemStore *store, const Datum *keys, int n)
 {
 	Assert(idem_store_is_direct(store) && store->nreserved == n);
 
@@ -67,7 +67,7 @@ idem_walk_begin(IdemWalk *walk, IdemStore *store, const Datum *keys, int n)
 
 /* What is known of the next key. */
 void
-idem_walk_find(IdemWalk *walk, const Datum *key, IdemRow *row)
+idem_batch_scan_find(IdemBatchScan *walk, const Datum *key, IdemRow *row)
 {
 	int			in_vain = 0;
 	int			compared;
@@ -86,7 +86,7 @@ idem_walk_find(IdemWalk *walk, const Datum *key, IdemRow *row)
 	{
 		if (compared < 0 && ++in_vain > walk->patience)
 		{
-			idem_walk_end(walk);
+			idem_batch_scan_end(walk);
 			walk->patience /= 2;
 			idem_store_find(walk->store, key, row);
 			return;
@@ -101,7 +101,7 @@ idem_walk_find(IdemWalk *walk, const Datum *key, IdemRow *row)
 
 /* Ends a walk, wherever it is. */
 void
-idem_walk_end(IdemWalk *walk)
+idem_batch_scan_end(IdemBatchScan *walk)
 {
 	if (walk->scandesc != NULL)
 		systable_endscan_ordered(walk->scandesc);
@@ -111,7 +111,7 @@ idem_walk_end(IdemWalk *walk)
 
 /* Begins the scan at a key; it ends at the last one. */
 static void
-begin_at(IdemWalk *walk, const Datum *key)
+begin_at(IdemBatchScan *walk, const Datum *key)
 {
 	const IdemStore *store = walk->store;
 	int			last = store->table->nkeys - 1;
@@ -136,7 +136,7 @@ begin_at(IdemWalk *walk, const Datum *key)
 
 /* Goes on to the next row. */
 static void
-step(IdemWalk *walk)
+step(IdemBatchScan *walk)
 {
 	walk->ahead = systable_getnext_ordered(walk->scandesc,
 										   ForwardScanDirection);
@@ -144,7 +144,7 @@ step(IdemWalk *walk)
 
 /* Where the row ahead lies: before the key (< 0), at it, or behind it. */
 static int
-compare_ahead(const IdemWalk *walk, const Datum *key)
+compare_ahead(const IdemBatchScan *walk, const Datum *key)
 {
 	int			last = walk->store->table->nkeys - 1;
 	bool		isnull;

@@ -1,0 +1,155 @@
+/*-------------------------------------------------------------------------
+ *
+ * store.h
+ *	  idem's own tables: found, read and written, directly or through SQL.
+ *
+ * Portions Copyright (c) 2026, the idem authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef IDEM_STORE_H
+#define IDEM_STORE_H
+
+#include "plan.h"
+
+#include "access/skey.h"
+#include "storage/itemptr.h"
+#include "storage/lock.h"
+#include "utils/relcache.h"
+
+/* store.c: idem's own hot tables, directly or through SQL */
+#define IDEM_MAX_KEYS		2
+#define IDEM_RESERVE_MAX	128
+
+/*
+ * A table of ours, as the script makes it.  Its primary key is its first
+ * nkeys columns, each text COLLATE "C" or int4; only keys all of text can be
+ * reserved.  The last four members belong to
+ * table.c, which fills them anew after an invalidation.
+ */
+typedef struct IdemTable
+{
+	const char *relname;		/* in schema idem */
+	const char *keyname;		/* of the key's columns, for messages */
+	int			nkeys;
+	int			natts;
+	int			required;		/* so many columns are NOT NULL, the first */
+	Oid			atttypes[IDEM_MAX_ATTS];
+	bool		metadata;		/* idem_store_read sees its latest state,
+								 * whatever the isolation level */
+	int			secondary;		/* number of a column with an index of its own
+								 * over its values but nulls; 0: none */
+	IdemPlan	find;			/* key -> all columns */
+	IdemPlan	insert;			/* all columns, ON CONFLICT DO NOTHING */
+	IdemPlan	lock;			/* key -> FOR NO KEY UPDATE */
+	IdemPlan	lock_at_once;	/* the same, NOWAIT */
+	IdemPlan	share;			/* key -> FOR SHARE; if such locks are taken */
+	IdemPlan	update;			/* all columns, by key */
+	IdemPlan	remove;			/* by key; if rows that were inserted are */
+
+	Oid			relid;			/* InvalidOid: look it up */
+	enum
+	{
+		IDEM_ROUTE_UNKNOWN,
+		IDEM_ROUTE_FILLING,
+		IDEM_ROUTE_KNOWN
+	}			route;
+	Oid			index;			/* InvalidOid: not as made, go through SQL */
+	Oid			secondary_index;
+} IdemTable;
+
+extern void idem_table_init(void);
+extern Oid	idem_find_table(const char *relname);
+extern Relation idem_table_open(IdemTable *table, LOCKMODE lockmode,
+								bool direct, Relation *index);
+
+/* A table in use, from idem_store_open to idem_store_close. */
+typedef struct IdemStore
+{
+	IdemTable  *table;
+	Relation	heap;
+	Relation	index;			/* NULL: through SQL */
+	Oid			secondary;		/* the index on column secondary */
+	bool		wait;			/* may wait for another transaction */
+	bool		busy_is_answer; /* without wait: busy in place of ID409 */
+	bool		busy;			/* another transaction was in the way */
+	bool		row_locked;		/* through SQL: the row found is locked */
+	ItemPointerData locked;		/* directly: this row version is locked */
+	ItemPointerData inserted;	/* directly: the row inserted last */
+	int			refused;		/* through SQL: writes that came to nothing */
+	int			nreserved;
+	LOCKTAG		reserved[IDEM_RESERVE_MAX];
+} IdemStore;
+
+/* What is known of a key. */
+typedef enum IdemPresence
+{
+	IDEM_ABSENT,				/* nobody has it */
+	IDEM_PRESENT,				/* the row is in IdemRow */
+	IDEM_BUSY					/* an open transaction is inserting it */
+} IdemPresence;
+
+typedef struct IdemRow
+{
+	IdemPresence presence;
+	TransactionId rival;		/* IDEM_BUSY: whom to wait for */
+	uint32		token;			/* IDEM_BUSY: its speculative insertion, or 0 */
+	ItemPointerData tid;
+	Datum		values[IDEM_MAX_ATTS];
+	bool		nulls[IDEM_MAX_ATTS];
+} IdemRow;
+
+/* How firmly a row is locked: nobody else may write it, either way. */
+typedef enum IdemRowLock
+{
+	IDEM_LOCK_UPDATE,			/* to write it */
+	IDEM_LOCK_SHARE				/* others may hold such a lock, too */
+} IdemRowLock;
+
+extern void idem_store_init(void);
+extern void idem_store_open(IdemStore *store, IdemTable *table,
+							IdemAccess access, bool wait);
+extern void idem_store_close(IdemStore *store);
+extern void idem_store_next_key(IdemStore *store);
+extern bool idem_store_is_direct(const IdemStore *store);
+extern void idem_store_read(IdemStore *store, const Datum *key, IdemRow *row);
+extern void idem_store_reserve(IdemStore *store, const Datum *keys, int n);
+extern bool idem_store_try_reserve(IdemStore *store, const Datum *key);
+extern void idem_store_release(IdemStore *store);
+extern void idem_store_find(IdemStore *store, const Datum *key, IdemRow *row);
+extern void idem_store_wait(IdemStore *store, const Datum *key, IdemRow *row);
+extern bool idem_store_insert(IdemStore *store, const Datum *values,
+							  const bool *nulls);
+extern int	idem_store_insert_many(IdemStore *store, Datum **values,
+								   bool **nulls, int n);
+extern bool idem_store_lock(IdemStore *store, const IdemRow *row,
+							IdemRowLock strength);
+extern bool idem_store_update(IdemStore *store, IdemRow *row,
+							  const Datum *values, const bool *nulls);
+extern void idem_store_remove(IdemStore *store, IdemRow *row);
+extern void idem_store_refused(IdemStore *store, const Datum *key);
+extern bool idem_store_judge(const IdemStore *store, HeapTuple tuple,
+							 Snapshot snapshot, IdemRow *row);
+extern void idem_store_scankey(ScanKey scankey, const IdemTable *table, int i,
+							   Datum value);
+extern char *idem_store_key(const IdemTable *table, const Datum *key);
+extern void idem_check_owner(const IdemTable *table, const Datum *key,
+							 Datum owner);
+
+/* batch_scan.c: many keys at once, from idem_batch_scan_begin to idem_batch_scan_end */
+typedef struct IdemBatchScan
+{
+	IdemStore  *store;
+	const Datum *last;			/* the last key */
+	SnapshotData snapshot;
+	struct SysScanDescData *scandesc;	/* NULL: begin at the next key */
+	HeapTuple	ahead;			/* the row it stands at; NULL: behind the last */
+	int			patience;		/* rows to step over; 0: walk no more */
+} IdemBatchScan;
+
+extern void idem_batch_scan_begin(IdemBatchScan *walk, IdemStore *store,
+							const Datum *keys, int n);
+extern void idem_batch_scan_find(IdemBatchScan *walk, const Datum *key, IdemRow *row);
+extern void idem_batch_scan_end(IdemBatchScan *walk);
+
+#endif							/* IDEM_STORE_H */
