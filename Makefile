@@ -19,6 +19,7 @@ OBJS = \
 	src/lock.o \
 	src/machine.o \
 	src/nowait.o \
+	src/owner.o \
 	src/plan.o \
 	src/purge.o \
 	src/row.o \

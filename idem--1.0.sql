@@ -13,12 +13,12 @@ CREATE SCHEMA idem;
 
 -- Claims and attempts: one row for each key (source, seq).  The fillfactor
 -- leaves room for the answer, which then needs no index entry of its own.
--- Owner is a regrole because that follows a role that is renamed, is not taken
--- over by a later role of the same name, and survives pg_dump and pg_upgrade.
+-- The owner is stored by name: an OID means another role after dump and restore,
+-- in a binary subscription, and on another node of a cluster.
 CREATE TABLE idem.claim (
 	source pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
 	seq pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
-	owner pg_catalog.regrole NOT NULL,
+	owner pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
 	status pg_catalog."char" NOT NULL,
 	fence pg_catalog.int8 NOT NULL,
 	claimed_at pg_catalog.timestamptz,
@@ -33,7 +33,7 @@ CREATE TABLE idem.claim (
 ALTER TABLE idem.claim ALTER COLUMN source SET STORAGE MAIN, ALTER COLUMN seq SET STORAGE MAIN;
 
 COMMENT ON TABLE idem.claim IS 'claims and attempts, one row for each key';
-COMMENT ON COLUMN idem.claim.owner IS 'role that the key belongs to';
+COMMENT ON COLUMN idem.claim.owner IS 'name of the role that the key belongs to';
 COMMENT ON COLUMN idem.claim.status IS 'd done, r running, o open, f failed, c cancelled';
 COMMENT ON COLUMN idem.claim.fence IS 'number of the latest attempt; 0 if claimed';
 COMMENT ON COLUMN idem.claim.claimed_at IS 'when the key was claimed, or the latest attempt granted';
@@ -50,7 +50,7 @@ SELECT pg_catalog.pg_extension_config_dump('idem.claim', '');
 -- needs an index entry.
 CREATE TABLE idem.lock (
 	name pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
-	owner pg_catalog.regrole NOT NULL,
+	owner pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
 	fence pg_catalog.int8 NOT NULL,
 	locked_at pg_catalog.timestamptz NOT NULL,
 	lease_until pg_catalog.timestamptz,
@@ -58,7 +58,7 @@ CREATE TABLE idem.lock (
 ) USING heap WITH (fillfactor = 50);
 
 COMMENT ON TABLE idem.lock IS 'locks, one row for each name that was ever locked';
-COMMENT ON COLUMN idem.lock.owner IS 'role that the name belongs to';
+COMMENT ON COLUMN idem.lock.owner IS 'name of the role that the lock belongs to';
 COMMENT ON COLUMN idem.lock.fence IS 'number of the latest grant';
 COMMENT ON COLUMN idem.lock.locked_at IS 'when it was granted';
 COMMENT ON COLUMN idem.lock.lease_until IS 'when it expires; null: released';
@@ -147,7 +147,7 @@ COMMENT ON COLUMN idem.stock.bucket IS 'from 0; several let several transactions
 CREATE TABLE idem.hold (
 	source pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
 	seq pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
-	owner pg_catalog.regrole NOT NULL,
+	owner pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
 	status pg_catalog."char" NOT NULL,
 	expires_at pg_catalog.timestamptz,
 	reserved_at pg_catalog.timestamptz,
@@ -163,7 +163,7 @@ CREATE TABLE idem.hold (
 CREATE INDEX hold_expires_at ON idem.hold USING btree (expires_at) WHERE expires_at IS NOT NULL;
 
 COMMENT ON TABLE idem.hold IS 'what orders hold of the stock, one row for each order';
-COMMENT ON COLUMN idem.hold.owner IS 'role that the order belongs to';
+COMMENT ON COLUMN idem.hold.owner IS 'name of the role that the order belongs to';
 COMMENT ON COLUMN idem.hold.status IS 'h held, c confirmed, r released, x expired';
 COMMENT ON COLUMN idem.hold.expires_at IS 'status h: when it may be given back; null: never by itself';
 COMMENT ON COLUMN idem.hold.reserved_at IS 'when it was made; null if it was released before';

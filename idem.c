@@ -29,6 +29,7 @@
  *		src/batch_scan.c	many keys looked up at once
  *		src/table.c		is a table of ours as our script made it?
  *		src/plan.c		every SQL text that C runs on our tables
+ *		src/owner.c		whose a record is
  *		src/nowait.c	a statement that must not wait
  *		src/target_sql.c	every SQL text that C runs on the caller's tables
  *		src/arg.c		what an argument may be

@@ -131,7 +131,7 @@ return [
 		kind => 'wal', fresh => 'idem.claim, same', n => 1_000,
 		a => q{done := idem_claim('bench', k)},
 		b => q{INSERT INTO same (source, seq, owner, status, fence, claimed_at)
-			VALUES ('bench', k, 'postgres'::regrole, 'd', 0, clock_timestamp()) ON CONFLICT DO NOTHING; done := FOUND},
+			VALUES ('bench', k, 'postgres', 'd', 0, clock_timestamp()) ON CONFLICT DO NOTHING; done := FOUND},
 		floor => 1.0, goal => 0.8,
 	},
 	{

@@ -446,7 +446,7 @@ sub fill
 	my @tables = (
 		[
 			'idem.claim', 'claim_pkey', q{(source, seq, owner, status, fence, claimed_at)
-				SELECT 'random', gen_random_uuid(), 'postgres'::regrole, 'd', 0, clock_timestamp()}
+				SELECT 'random', gen_random_uuid(), 'postgres', 'd', 0, clock_timestamp()}
 		],
 		[ 'bench.bare', 'bare_pkey', q{SELECT 'random', gen_random_uuid(), clock_timestamp()} ]);
 

@@ -18,7 +18,7 @@ EXCEPTION WHEN OTHERS THEN
 END $$;
 
 -- a key in any state, of any age
-CREATE FUNCTION pg_temp.put(seq text, status "char", age interval DEFAULT '0', lease interval DEFAULT NULL, owner regrole DEFAULT current_user::regrole) RETURNS text LANGUAGE sql AS $$
+CREATE FUNCTION pg_temp.put(seq text, status "char", age interval DEFAULT '0', lease interval DEFAULT NULL, owner text DEFAULT current_user) RETURNS text LANGUAGE sql AS $$
 	INSERT INTO idem.claim (source, seq, owner, status, fence, claimed_at, completed_at, lease_until, response)
 	VALUES ('claim_cancel', $1, $5, $2, 3, clock_timestamp() - $3, CASE WHEN $2 IN ('d', 'f', 'c') THEN clock_timestamp() - $3 END,
 			clock_timestamp() + $4, CASE WHEN $2 IN ('d', 'f', 'o') THEN to_json($1) END)

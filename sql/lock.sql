@@ -25,7 +25,7 @@ $$;
 --
 SELECT idem_lock('lock 1');
 SELECT idem_lock('lock 1'), idem_lock('lock 1', '1 second');
-SELECT fence, owner = current_user::regrole AS mine, locked_at BETWEEN now() - interval '1 minute' AND clock_timestamp() AS locked,
+SELECT fence, owner = current_user AS mine, locked_at BETWEEN now() - interval '1 minute' AND clock_timestamp() AS locked,
 	lease_until - locked_at AS ttl FROM idem.lock WHERE name = 'lock 1';
 SELECT idem_lock_check('lock 1', 1);
 SELECT idem_lock_renew('lock 1', 1, '1 hour');

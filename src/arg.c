@@ -28,6 +28,7 @@
 /* Well inside of what a timestamp can be from now, before and after. */
 #define MAX_INTERVAL_YEARS	1000
 
+static bool too_long(const Interval *value, int sign);
 static char *interval_text(const Interval *value);
 
 
@@ -103,31 +104,24 @@ idem_arg_bool(FunctionCallInfo fcinfo, int argno, const char *name)
 }
 
 /*
- * The interval given: not null, longer than nothing when counted from now,
- * which decides for intervals of months and days what they amount to, and short
- * enough to be counted from now in both directions.
+ * The interval given: not null, longer than nothing, and short enough to be
+ * counted from now in both directions.
  */
 Interval *
 idem_arg_interval(FunctionCallInfo fcinfo, int argno, const char *name)
 {
 	Interval   *value;
-	TimestampTz now = GetCurrentTimestamp();
 
 	idem_arg_not_null(fcinfo, argno, name);
 	value = PG_GETARG_INTERVAL_P(argno);
-	if (value->month > MAX_INTERVAL_YEARS * MONTHS_PER_YEAR ||
-		value->day > MAX_INTERVAL_YEARS * DAYS_PER_YEAR ||
-		value->time > MAX_INTERVAL_YEARS * DAYS_PER_YEAR * USECS_PER_DAY)
+	if (too_long(value, 1))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("argument \"%s\" is too long an interval", name),
 				 errdetail("\"%s\" is %s; the limit is %d years.", name,
 						   interval_text(value), MAX_INTERVAL_YEARS),
 				 errhint("Pass an interval such as '30 seconds'.")));
-	if (value->month < -MAX_INTERVAL_YEARS * MONTHS_PER_YEAR ||
-		value->day < -MAX_INTERVAL_YEARS * DAYS_PER_YEAR ||
-		value->time < -MAX_INTERVAL_YEARS * DAYS_PER_YEAR * USECS_PER_DAY ||
-		idem_time_after(now, value) <= now)
+	if (too_long(value, -1) || idem_interval_usecs(value) <= 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("argument \"%s\" must be a positive interval", name),
@@ -136,13 +130,40 @@ idem_arg_interval(FunctionCallInfo fcinfo, int argno, const char *name)
 	return value;
 }
 
+/*
+ * An interval that idem_arg_interval has accepted, in microseconds, as
+ * extract(epoch) counts it: a day has 24 hours, a month 30 days, twelve months
+ * 365.25 days.  The session's TimeZone has no say: a lease must not be an hour
+ * shorter on the night when clocks change.
+ */
+int64
+idem_interval_usecs(const Interval *value)
+{
+	int64		years = value->month / MONTHS_PER_YEAR;
+	int64		months = value->month % MONTHS_PER_YEAR;
+
+	return years * (USECS_PER_DAY / 4) * 1461 +
+		(months * DAYS_PER_MONTH + value->day) * USECS_PER_DAY +
+		value->time;
+}
+
 /* The time that comes an interval after another. */
 TimestampTz
 idem_time_after(TimestampTz time, const Interval *interval)
 {
-	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
-												   TimestampTzGetDatum(time),
-												   IntervalPGetDatum(interval)));
+	return time + idem_interval_usecs(interval);
+}
+
+/* Is a part of an interval, in the direction of sign, beyond the limit? */
+static bool
+too_long(const Interval *value, int sign)
+{
+	const int64 days = MAX_INTERVAL_YEARS * 1461 / 4;
+
+	return (int64) value->month * sign > MAX_INTERVAL_YEARS * MONTHS_PER_YEAR ||
+		(int64) value->day * sign > days ||
+		(sign > 0 ? value->time > days * USECS_PER_DAY :
+		 value->time < -days * USECS_PER_DAY);
 }
 
 /* An interval for a message. */

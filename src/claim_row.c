@@ -42,7 +42,7 @@ IdemTable	idem_claim_table = {
 	.nkeys = CLAIM_KEYS,
 	.natts = CLAIM_COLUMNS,
 	.required = CLAIM_FENCE + 1,
-	.atttypes = {TEXTOID, TEXTOID, REGROLEOID, CHAROID, INT8OID,
+	.atttypes = {TEXTOID, TEXTOID, TEXTOID, CHAROID, INT8OID,
 	TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, BYTEAOID, JSONOID},
 	.find = IDEM_PLAN_CLAIM_FIND,
 	.insert = IDEM_PLAN_CLAIM_INSERT,
@@ -74,7 +74,7 @@ idem_claim_new_row(const Datum *key, IdemClaimStatus status, Datum request,
 
 	values[CLAIM_SOURCE] = key[CLAIM_SOURCE];
 	values[CLAIM_SEQ] = key[CLAIM_SEQ];
-	values[CLAIM_OWNER] = ObjectIdGetDatum(GetUserId());
+	values[CLAIM_OWNER] = idem_current_owner();
 	values[CLAIM_STATUS] = CharGetDatum(status);
 	values[CLAIM_FENCE] = Int64GetDatum(0);
 	for (int i = 0; i <= CLAIM_FENCE; i++)

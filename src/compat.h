@@ -38,6 +38,11 @@
 	 pg_proc_aclcheck(objectid, roleid, mode))
 #endif
 
+/* 16 made SET ROLE an option of each grant; before, every member could */
+#if PG_VERSION_NUM < 160000
+#define member_can_set_role(member, role) is_member_of_role(member, role)
+#endif
+
 /* 17 renamed the comparison of a plan's search_path with the present one */
 #if PG_VERSION_NUM < 170000
 #define SearchPathMatchesCurrentEnvironment(path) \

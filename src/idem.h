@@ -56,6 +56,7 @@ extern const char *idem_arg_column(FunctionCallInfo fcinfo, int argno,
 extern bool idem_arg_bool(FunctionCallInfo fcinfo, int argno, const char *name);
 extern Interval *idem_arg_interval(FunctionCallInfo fcinfo, int argno,
 								   const char *name);
+extern int64 idem_interval_usecs(const Interval *value);
 extern TimestampTz idem_time_after(TimestampTz time, const Interval *interval);
 extern int32 idem_arg_count(FunctionCallInfo fcinfo, int argno,
 							const char *name, int32 max);

@@ -67,7 +67,7 @@ static IdemTable lock_table = {
 	.nkeys = 1,
 	.natts = LOCK_COLUMNS,
 	.required = LOCK_LOCKED_AT + 1,
-	.atttypes = {TEXTOID, REGROLEOID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID},
+	.atttypes = {TEXTOID, TEXTOID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID},
 	.find = IDEM_PLAN_LOCK_FIND,
 	.insert = IDEM_PLAN_LOCK_INSERT,
 	.lock = IDEM_PLAN_LOCK_LOCK,
@@ -215,7 +215,7 @@ take_new(IdemStore *store, Datum name, const Interval *ttl, IdemRow *row)
 	if (row->presence == IDEM_ABSENT)
 	{
 		row->values[LOCK_NAME] = name;
-		row->values[LOCK_OWNER] = ObjectIdGetDatum(GetUserId());
+		row->values[LOCK_OWNER] = idem_current_owner();
 		row->nulls[LOCK_NAME] = row->nulls[LOCK_OWNER] = false;
 		write_grant(row, 1, ttl);
 		taken = idem_store_insert(store, row->values, row->nulls);

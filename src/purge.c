@@ -75,9 +75,7 @@ idem_purge(PG_FUNCTION_ARGS)
 
 	idem_check_nonatomic(fcinfo, "idem_purge");
 
-	cutoff = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval,
-													 TimestampTzGetDatum(GetCurrentTimestamp()),
-													 IntervalPGetDatum(older_than)));
+	cutoff = GetCurrentTimestamp() - idem_interval_usecs(older_than);
 
 	for (int i = 0; i < (int) lengthof(purges); i++)
 		purge_table(&purges[i], cutoff, batch);

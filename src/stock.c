@@ -99,7 +99,7 @@ IdemTable	idem_hold_table = {
 	.keyname = "source, seq",
 	.nkeys = HOLD_KEYS,
 	.natts = HOLD_COLUMNS,
-	.atttypes = {TEXTOID, TEXTOID, REGROLEOID, CHAROID, TIMESTAMPTZOID,
+	.atttypes = {TEXTOID, TEXTOID, TEXTOID, CHAROID, TIMESTAMPTZOID,
 		TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTARRAYOID, INT4ARRAYOID,
 	NUMERICARRAYOID},
 	.required = HOLD_STATUS + 1,
@@ -644,7 +644,7 @@ new_hold(const Order *order, IdemRow *row)
 		row->nulls[i] = i > HOLD_STATUS;
 	row->values[HOLD_SOURCE] = order->key[HOLD_SOURCE];
 	row->values[HOLD_SEQ] = order->key[HOLD_SEQ];
-	row->values[HOLD_OWNER] = ObjectIdGetDatum(GetUserId());
+	row->values[HOLD_OWNER] = idem_current_owner();
 	row->values[HOLD_STATUS] = CharGetDatum(HOLD_HELD);
 	row->values[HOLD_RESERVED_AT] = TimestampTzGetDatum(GetCurrentTimestamp());
 	row->nulls[HOLD_RESERVED_AT] = false;
@@ -698,7 +698,7 @@ mark_released(IdemStore *store, const Datum *key)
 		row.nulls[i] = i > HOLD_STATUS;
 	row.values[HOLD_SOURCE] = key[HOLD_SOURCE];
 	row.values[HOLD_SEQ] = key[HOLD_SEQ];
-	row.values[HOLD_OWNER] = ObjectIdGetDatum(GetUserId());
+	row.values[HOLD_OWNER] = idem_current_owner();
 	decide(&row, HOLD_RELEASED);
 	return idem_store_insert(store, row.values, row.nulls);
 }

@@ -622,23 +622,6 @@ idem_store_key(const IdemTable *table, const Datum *key)
 	return buf.data;
 }
 
-/* What one role recorded is not for another, unless a member of the first. */
-void
-idem_check_owner(const IdemTable *table, const Datum *key, Datum owner)
-{
-	Oid			role = DatumGetObjectId(owner);
-
-	if (role == GetUserId() || is_member_of_role(GetUserId(), role))
-		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-			 errmsg("permission denied for %s", table->relname),
-			 errdetail("Key %s belongs to a role of which \"%s\" is not a member.",
-					   idem_store_key(table, key),
-					   GetUserNameFromId(GetUserId(), false)),
-			 errhint("Use a key of your own, or become a member of the role that owns this one.")));
-}
-
 
 /*
  * Looks a key up through the index.  True: there is something, said in row.

@@ -133,6 +133,11 @@ extern bool idem_store_judge(const IdemStore *store, HeapTuple tuple,
 extern void idem_store_scankey(ScanKey scankey, const IdemTable *table, int i,
 							   Datum value);
 extern char *idem_store_key(const IdemTable *table, const Datum *key);
+
+/* owner.c: whose a record is */
+extern Datum idem_current_owner(void);
+extern bool idem_may_act_as(Datum owner);
+extern bool idem_is_administrator(void);
 extern void idem_check_owner(const IdemTable *table, const Datum *key,
 							 Datum owner);
 

@@ -146,7 +146,6 @@ static void sign(const char *head, const Datum *binding, bytea *secret,
 				 uint8 *mac);
 static void strong_random(uint8 *bytes, int nbytes);
 static bool same_mac(const uint8 *a, const uint8 *b);
-static TimestampTz time_after(Interval *interval);
 static Datum name_datum(const IdemToken *token);
 static text *get_token(FunctionCallInfo fcinfo, int argno);
 static void get_binding(FunctionCallInfo fcinfo, int argno, Datum *binding);
@@ -328,7 +327,7 @@ issue(const Datum *binding, Interval *ttl)
 	bytea	   *secret = signing_secret(key);
 
 	strong_random(nonce, IDEM_TOKEN_NONCE_BYTES);
-	idem_token_head(token, key, time_after(ttl), nonce);
+	idem_token_head(token, key, idem_time_after(GetCurrentTimestamp(), ttl), nonce);
 	sign(token, binding, secret, mac);
 	idem_token_seal(token, mac);
 	SET_VARSIZE(result, VARHDRSZ + IDEM_TOKEN_LEN);
@@ -463,7 +462,7 @@ count_in_window(const IdemRow *row, Interval *per, Datum *values)
 	}
 	else
 	{
-		values[RATE_WINDOW_END] = TimestampTzGetDatum(time_after(per));
+		values[RATE_WINDOW_END] = TimestampTzGetDatum(idem_time_after(GetCurrentTimestamp(), per));
 		values[RATE_ISSUED] = Int32GetDatum(1);
 	}
 }
@@ -570,15 +569,6 @@ same_mac(const uint8 *a, const uint8 *b)
 	for (int i = 0; i < IDEM_TOKEN_MAC_BYTES; i++)
 		difference |= a[i] ^ b[i];
 	return difference == 0;
-}
-
-/* The time that is an interval from now. */
-static TimestampTz
-time_after(Interval *interval)
-{
-	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
-												   TimestampTzGetDatum(GetCurrentTimestamp()),
-												   IntervalPGetDatum(interval)));
 }
 
 /* A token's name, as the key of its row. */
