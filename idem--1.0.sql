@@ -179,68 +179,68 @@ SELECT pg_catalog.pg_extension_config_dump('idem.hold', '');
 -- Claims: the work is in this transaction
 --
 
-CREATE FUNCTION @extschema@.idem_claim(source pg_catalog.text, seq pg_catalog.text, request pg_catalog.jsonb DEFAULT NULL, wait pg_catalog.bool DEFAULT true)
+CREATE FUNCTION @extschema@.idem_claim(source pg_catalog.text, seq pg_catalog.anycompatible, request pg_catalog.jsonb DEFAULT NULL, wait pg_catalog.bool DEFAULT true)
 RETURNS pg_catalog.bool
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'idem_claim';
 
-COMMENT ON FUNCTION @extschema@.idem_claim(pg_catalog.text, pg_catalog.text, pg_catalog.jsonb, pg_catalog.bool) IS
+COMMENT ON FUNCTION @extschema@.idem_claim(pg_catalog.text, pg_catalog.anycompatible, pg_catalog.jsonb, pg_catalog.bool) IS
 'claims a key (source: 1 to 255 bytes, seq: 1 to 1024 bytes) for this transaction; true: the caller is the first and does the work, false: it was done; request: compared with the one recorded, null is not compared; wait: wait for a transaction that holds the key, or raise ID409 at once; errors: 22004, 22023, 25006, 40001, 42501, ID409, ID422';
 
-CREATE FUNCTION @extschema@.idem_claim_batch(source pg_catalog.text, seqs pg_catalog._text, OUT seq pg_catalog.text, OUT claimed pg_catalog.bool)
+CREATE FUNCTION @extschema@.idem_claim_batch(source pg_catalog.text, seqs pg_catalog.anycompatiblearray, OUT seq pg_catalog.text, OUT claimed pg_catalog.bool)
 RETURNS SETOF pg_catalog.record
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE ROWS 1000
 AS 'MODULE_PATHNAME', 'idem_claim_batch';
 
-COMMENT ON FUNCTION @extschema@.idem_claim_batch(pg_catalog.text, pg_catalog._text) IS
+COMMENT ON FUNCTION @extschema@.idem_claim_batch(pg_catalog.text, pg_catalog.anycompatiblearray) IS
 'claims the keys (source, each of seqs) and answers for each, in the order given, as idem_claim does; a key that is given twice is claimed once; two transactions that claim a batch each never deadlock over the order of their keys; errors: 22004, 22023, 25006, 40001, 42501, ID409';
 
-CREATE FUNCTION @extschema@.idem_respond(source pg_catalog.text, seq pg_catalog.text, response pg_catalog.json)
+CREATE FUNCTION @extschema@.idem_respond(source pg_catalog.text, seq pg_catalog.anycompatible, response pg_catalog.json)
 RETURNS pg_catalog.bool
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'idem_respond';
 
-COMMENT ON FUNCTION @extschema@.idem_respond(pg_catalog.text, pg_catalog.text, pg_catalog.json) IS
+COMMENT ON FUNCTION @extschema@.idem_respond(pg_catalog.text, pg_catalog.anycompatible, pg_catalog.json) IS
 'records the answer of a claim, byte for byte; true: recorded now, false: the same answer was recorded before; errors: 22004, 22023, 25006, 40001, 42501, ID404 if the key is not claimed, ID409 if an attempt holds it, ID412 if another answer is recorded';
 
-CREATE FUNCTION @extschema@.idem_response(source pg_catalog.text, seq pg_catalog.text)
+CREATE FUNCTION @extschema@.idem_response(source pg_catalog.text, seq pg_catalog.anycompatible)
 RETURNS pg_catalog.json
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'idem_response';
 
-COMMENT ON FUNCTION @extschema@.idem_response(pg_catalog.text, pg_catalog.text) IS
+COMMENT ON FUNCTION @extschema@.idem_response(pg_catalog.text, pg_catalog.anycompatible) IS
 'the recorded answer of a key, null if there is none; writes nothing, waits for nobody, works on a standby; errors: 22004, 22023, 42501';
 
-CREATE FUNCTION @extschema@.idem_lookup(source pg_catalog.text, seq pg_catalog.text, OUT status pg_catalog.text, OUT fence pg_catalog.int8, OUT response pg_catalog.json, OUT claimed_at pg_catalog.timestamptz, OUT completed_at pg_catalog.timestamptz, OUT lease_until pg_catalog.timestamptz)
+CREATE FUNCTION @extschema@.idem_lookup(source pg_catalog.text, seq pg_catalog.anycompatible, OUT status pg_catalog.text, OUT fence pg_catalog.int8, OUT response pg_catalog.json, OUT claimed_at pg_catalog.timestamptz, OUT completed_at pg_catalog.timestamptz, OUT lease_until pg_catalog.timestamptz)
 RETURNS pg_catalog.record
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'idem_lookup';
 
-COMMENT ON FUNCTION @extschema@.idem_lookup(pg_catalog.text, pg_catalog.text) IS
+COMMENT ON FUNCTION @extschema@.idem_lookup(pg_catalog.text, pg_catalog.anycompatible) IS
 'all that is known of a key, all null if nothing is; status: done, running, expired (its lease ran out, outcome unknown), open (given back), failed, cancelled; writes nothing, waits for nobody, works on a standby; errors: 22004, 22023, 42501';
 
-CREATE FUNCTION @extschema@.idem_call(source pg_catalog.text, seq pg_catalog.text, function pg_catalog.regproc, request pg_catalog.json)
+CREATE FUNCTION @extschema@.idem_call(source pg_catalog.text, seq pg_catalog.anycompatible, function pg_catalog.regproc, request pg_catalog.json)
 RETURNS pg_catalog.json
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'idem_call';
 
-COMMENT ON FUNCTION @extschema@.idem_call(pg_catalog.text, pg_catalog.text, pg_catalog.regproc, pg_catalog.json) IS
+COMMENT ON FUNCTION @extschema@.idem_call(pg_catalog.text, pg_catalog.anycompatible, pg_catalog.regproc, pg_catalog.json) IS
 'claims the key, runs function(request) as the caller, records its answer and returns it; for a duplicate returns the recorded answer and runs nothing; function takes one json or jsonb and returns json or jsonb; errors: 22004, 22023, 22P05 for \u0000 in the request, 25006, 40001, 42501, 42804, 42809, 42883, ID409, ID412 if the key was cancelled, ID422';
 
-CREATE FUNCTION @extschema@.idem_cancel(source pg_catalog.text, seq pg_catalog.text)
+CREATE FUNCTION @extschema@.idem_cancel(source pg_catalog.text, seq pg_catalog.anycompatible)
 RETURNS pg_catalog.text
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'idem_cancel';
 
-COMMENT ON FUNCTION @extschema@.idem_cancel(pg_catalog.text, pg_catalog.text) IS
+COMMENT ON FUNCTION @extschema@.idem_cancel(pg_catalog.text, pg_catalog.anycompatible) IS
 'makes sure that a key will never run and returns its status after: cancelled, or done or failed, which the caller has to compensate; errors: 22004, 22023, 25006, 40001, 42501, ID409 while it runs';
 
-CREATE FUNCTION @extschema@.idem_forget(source pg_catalog.text, seq pg_catalog.text)
+CREATE FUNCTION @extschema@.idem_forget(source pg_catalog.text, seq pg_catalog.anycompatible)
 RETURNS pg_catalog.bool
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'idem_forget';
 
-COMMENT ON FUNCTION @extschema@.idem_forget(pg_catalog.text, pg_catalog.text) IS
+COMMENT ON FUNCTION @extschema@.idem_forget(pg_catalog.text, pg_catalog.anycompatible) IS
 'for administrators: removes what is known of a key, of whatever role, so that it may be used afresh; true: removed now, false: there was nothing; errors: 22004, 22023, 25006, 40001, ID409 while it runs';
 
 CREATE PROCEDURE @extschema@.idem_purge(older_than pg_catalog.interval, batch pg_catalog.int4 DEFAULT 10000)
@@ -301,36 +301,36 @@ SELECT @extschema@.idem_token_rekey();
 -- Attempts: the work leaves the database
 --
 
-CREATE FUNCTION @extschema@.idem_begin(source pg_catalog.text, seq pg_catalog.text, ttl pg_catalog.interval DEFAULT '30 seconds', request pg_catalog.jsonb DEFAULT NULL, takeover pg_catalog.bool DEFAULT true, OUT status pg_catalog.text, OUT fence pg_catalog.int8, OUT response pg_catalog.json, OUT lease_until pg_catalog.timestamptz)
+CREATE FUNCTION @extschema@.idem_begin(source pg_catalog.text, seq pg_catalog.anycompatible, ttl pg_catalog.interval DEFAULT '30 seconds', request pg_catalog.jsonb DEFAULT NULL, takeover pg_catalog.bool DEFAULT true, OUT status pg_catalog.text, OUT fence pg_catalog.int8, OUT response pg_catalog.json, OUT lease_until pg_catalog.timestamptz)
 RETURNS pg_catalog.record
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'idem_begin';
 
-COMMENT ON FUNCTION @extschema@.idem_begin(pg_catalog.text, pg_catalog.text, pg_catalog.interval, pg_catalog.jsonb, pg_catalog.bool) IS
+COMMENT ON FUNCTION @extschema@.idem_begin(pg_catalog.text, pg_catalog.anycompatible, pg_catalog.interval, pg_catalog.jsonb, pg_catalog.bool) IS
 'begins an attempt at a key (source: 1 to 255 bytes, seq: 1 to 1024 bytes); status granted: commit, then do the work within ttl, and name the fence when it is done; otherwise what the key is: running, done, failed, cancelled, or with takeover off expired; request: compared with the one recorded, null is not compared; errors: 22004, 22023, 25006, 40001, 42501, ID422';
 
-CREATE FUNCTION @extschema@.idem_renew(source pg_catalog.text, seq pg_catalog.text, fence pg_catalog.int8, ttl pg_catalog.interval DEFAULT '30 seconds')
+CREATE FUNCTION @extschema@.idem_renew(source pg_catalog.text, seq pg_catalog.anycompatible, fence pg_catalog.int8, ttl pg_catalog.interval DEFAULT '30 seconds')
 RETURNS pg_catalog.timestamptz
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'idem_renew';
 
-COMMENT ON FUNCTION @extschema@.idem_renew(pg_catalog.text, pg_catalog.text, pg_catalog.int8, pg_catalog.interval) IS
+COMMENT ON FUNCTION @extschema@.idem_renew(pg_catalog.text, pg_catalog.anycompatible, pg_catalog.int8, pg_catalog.interval) IS
 'gives an attempt ttl more time, counted from now, and returns until when; possible as long as nobody else was granted the key; errors: 22004, 22023, 25006, 40001, 42501, ID404 if the key was never begun, ID412 if the fence is no longer the current one or the attempt is over';
 
-CREATE FUNCTION @extschema@.idem_complete(source pg_catalog.text, seq pg_catalog.text, fence pg_catalog.int8, response pg_catalog.json DEFAULT NULL)
+CREATE FUNCTION @extschema@.idem_complete(source pg_catalog.text, seq pg_catalog.anycompatible, fence pg_catalog.int8, response pg_catalog.json DEFAULT NULL)
 RETURNS pg_catalog.bool
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'idem_complete';
 
-COMMENT ON FUNCTION @extschema@.idem_complete(pg_catalog.text, pg_catalog.text, pg_catalog.int8, pg_catalog.json) IS
+COMMENT ON FUNCTION @extschema@.idem_complete(pg_catalog.text, pg_catalog.anycompatible, pg_catalog.int8, pg_catalog.json) IS
 'records that the work of an attempt is done, and its answer, byte for byte; true: recorded now, false: the same was recorded before; errors: 22004, 22023, 25006, 40001, 42501, ID404 if the key was never begun, ID412 if the fence is no longer the current one or the attempt ended otherwise';
 
-CREATE FUNCTION @extschema@.idem_fail(source pg_catalog.text, seq pg_catalog.text, fence pg_catalog.int8, response pg_catalog.json DEFAULT NULL, retry pg_catalog.bool DEFAULT true)
+CREATE FUNCTION @extschema@.idem_fail(source pg_catalog.text, seq pg_catalog.anycompatible, fence pg_catalog.int8, response pg_catalog.json DEFAULT NULL, retry pg_catalog.bool DEFAULT true)
 RETURNS pg_catalog.bool
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'idem_fail';
 
-COMMENT ON FUNCTION @extschema@.idem_fail(pg_catalog.text, pg_catalog.text, pg_catalog.int8, pg_catalog.json, pg_catalog.bool) IS
+COMMENT ON FUNCTION @extschema@.idem_fail(pg_catalog.text, pg_catalog.anycompatible, pg_catalog.int8, pg_catalog.json, pg_catalog.bool) IS
 'records that the work of an attempt was not done, and why; retry: the key is open for the next attempt, otherwise it has failed for good and this is its answer; true: recorded now, false: the same was recorded before; errors: 22004, 22023, 25006, 40001, 42501, ID404 if the key was never begun, ID412 if the fence is no longer the current one or the attempt ended otherwise';
 
 --
@@ -527,7 +527,7 @@ REVOKE ALL ON TABLE idem.token_spent FROM PUBLIC;
 REVOKE ALL ON TABLE idem.token_rate FROM PUBLIC;
 
 -- these reach every role's keys
-REVOKE ALL ON FUNCTION @extschema@.idem_forget(pg_catalog.text, pg_catalog.text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.idem_forget(pg_catalog.text, pg_catalog.anycompatible) FROM PUBLIC;
 REVOKE ALL ON PROCEDURE @extschema@.idem_purge(pg_catalog.interval, pg_catalog.int4) FROM PUBLIC;
 
 -- a machine decides for every role's rows

@@ -86,7 +86,7 @@ SELECT status FROM app.lookup;
 DROP VIEW app.lookup;
 -- its parts cannot be dropped one by one
 DROP TABLE idem.claim;
-DROP FUNCTION idem_claim(text, text, jsonb, boolean);
+DROP FUNCTION idem_claim(text, anycompatible, jsonb, boolean);
 DROP SCHEMA idem CASCADE;
 ALTER EXTENSION idem SET SCHEMA app;
 DROP EXTENSION idem;
@@ -117,10 +117,10 @@ CREATE EXTENSION idem SCHEMA idem;
 SELECT app.fingerprint() = :'taken' AS untouched;
 DROP SCHEMA idem CASCADE;
 -- a function of ours is there already
-CREATE FUNCTION public.idem_forget(text, text) RETURNS boolean LANGUAGE sql AS 'SELECT true';
+CREATE FUNCTION public.idem_forget(text, anycompatible) RETURNS boolean LANGUAGE sql AS 'SELECT true';
 CREATE EXTENSION idem;
 \echo :LAST_ERROR_SQLSTATE
-DROP FUNCTION public.idem_forget(text, text);
+DROP FUNCTION public.idem_forget(text, anycompatible);
 -- it is no type of role's to install
 SET ROLE regress_bystander;
 CREATE EXTENSION idem;

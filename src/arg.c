@@ -18,9 +18,12 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/pg_type.h"
+#include "miscadmin.h"
 #include "nodes/parsenodes.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/numeric.h"
 #include "utils/timestamp.h"
@@ -29,6 +32,29 @@
 #define MAX_INTERVAL_YEARS	1000
 
 static bool too_long(const Interval *value, int sign);
+/*
+ * The types that a key may have, each with the function that makes its text;
+ * what is text already needs none.  The text of each depends on the value
+ * alone, on no setting.
+ */
+typedef struct SeqType
+{
+	Oid			type;
+	PGFunction	out;
+} SeqType;
+
+static const SeqType seq_types[] = {
+	{TEXTOID, NULL},
+	{VARCHAROID, NULL},
+	{INT2OID, int2out},
+	{INT4OID, int4out},
+	{INT8OID, int8out},
+	{UUIDOID, uuid_out}
+};
+
+static const SeqType *seq_type(FunctionCallInfo fcinfo, int argno,
+							   const char *name, bool array);
+static Datum seq_text(const SeqType *type, Datum value, const char *name);
 static char *interval_text(const Interval *value);
 
 
@@ -53,6 +79,111 @@ idem_arg_text(FunctionCallInfo fcinfo, int argno, const char *name, int maxlen)
 	idem_arg_not_null(fcinfo, argno, name);
 	value = PG_GETARG_TEXT_PP(argno);
 	idem_check_text(PointerGetDatum(value), name, maxlen);
+	return value;
+}
+
+/*
+ * The key given, as text: argument "seq" of type anycompatible, not null, not
+ * empty, of at most IDEM_SEQ_MAX bytes.
+ */
+Datum
+idem_arg_seq(FunctionCallInfo fcinfo, int argno)
+{
+	const SeqType *type = seq_type(fcinfo, argno, "seq", false);
+
+	idem_arg_not_null(fcinfo, argno, "seq");
+	return seq_text(type, PG_GETARG_DATUM(argno), "seq");
+}
+
+/*
+ * The keys given, as texts: argument "seqs" of type anycompatiblearray, of one
+ * dimension, each as idem_arg_seq wants it.  Answers how many.
+ */
+int
+idem_arg_seqs(FunctionCallInfo fcinfo, int argno, Datum **seqs)
+{
+	const SeqType *type;
+	ArrayType  *array;
+	int16		typlen;
+	bool		typbyval;
+	char		typalign;
+	bool	   *nulls;
+	int			n;
+
+	type = seq_type(fcinfo, argno, "seqs", true);
+	idem_arg_not_null(fcinfo, argno, "seqs");
+	array = PG_GETARG_ARRAYTYPE_P(argno);
+	if (ARR_NDIM(array) > 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"seqs\" must have one dimension"),
+				 errdetail("\"seqs\" has %d dimensions.", ARR_NDIM(array)),
+				 errhint("Pass an array such as ARRAY['1', '2'].")));
+
+	get_typlenbyvalalign(ARR_ELEMTYPE(array), &typlen, &typbyval, &typalign);
+	deconstruct_array(array, ARR_ELEMTYPE(array), typlen, typbyval, typalign,
+					  seqs, &nulls, &n);
+	for (int i = 0; i < n; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (nulls[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("argument \"seqs\" must not contain nulls"),
+					 errdetail("Element %d of \"seqs\" is null.", i + 1),
+					 errhint("Remove the nulls, for instance with array_remove(seqs, NULL).")));
+		(*seqs)[i] = seq_text(type, (*seqs)[i], "seqs");
+	}
+	pfree(nulls);
+	return n;
+}
+
+/*
+ * What is to be done with a key of the type that this call passes.  That is
+ * looked up once for each call site, as the expression there has one type.
+ */
+static const SeqType *
+seq_type(FunctionCallInfo fcinfo, int argno, const char *name, bool array)
+{
+	const SeqType *known = fcinfo->flinfo->fn_extra;
+	Oid			given;
+	Oid			type;
+
+	if (known != NULL)
+		return known;
+
+	given = get_fn_expr_argtype(fcinfo->flinfo, argno);
+	type = given;
+	if (array && OidIsValid(type))
+		type = get_base_element_type(type);
+	if (OidIsValid(type) && type != TEXTOID)
+		type = getBaseType(type);
+	for (int i = 0; i < (int) lengthof(seq_types); i++)
+	{
+		if (seq_types[i].type != type)
+			continue;
+		fcinfo->flinfo->fn_extra = unconstify(SeqType *, &seq_types[i]);
+		return &seq_types[i];
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_DATATYPE_MISMATCH),
+			 errmsg("argument \"%s\" has a type that keys cannot have", name),
+			 errdetail("\"%s\" is of type %s; a key is text, varchar, smallint, integer, bigint or uuid.",
+					   name, format_type_be(given)),
+			 errhint("Cast it: %s::%s. The text of a date or time depends on settings.",
+					 name, array ? "text[]" : "text")));
+}
+
+/* A key of such a type as text, not empty and not too long. */
+static Datum
+seq_text(const SeqType *type, Datum value, const char *name)
+{
+	if (type->out == NULL)
+		value = PointerGetDatum(PG_DETOAST_DATUM_PACKED(value));
+	else
+		value = CStringGetTextDatum(DatumGetCString(DirectFunctionCall1(type->out,
+																		value)));
+	idem_check_text(value, name, IDEM_SEQ_MAX);
 	return value;
 }
 

@@ -42,7 +42,6 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/regproc.h"
@@ -132,33 +131,15 @@ idem_claim_batch(PG_FUNCTION_ARGS)
 	Datum		source = PointerGetDatum(idem_arg_text(fcinfo, 0, "source",
 													   IDEM_SOURCE_MAX));
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	ArrayType  *array;
 	Datum	   *seqs;
-	bool	   *nulls;
 	BatchKey   *keys;
 	bool	   *claimed;
 	int			n;
 
-	idem_arg_not_null(fcinfo, 1, "seqs");
-	array = PG_GETARG_ARRAYTYPE_P(1);
-	if (ARR_NDIM(array) > 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("argument \"seqs\" must have one dimension"),
-				 errdetail("\"seqs\" has %d dimensions.", ARR_NDIM(array)),
-				 errhint("Pass an array such as ARRAY['1', '2'].")));
-	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &seqs, &nulls, &n);
-
+	n = idem_arg_seqs(fcinfo, 1, &seqs);
 	keys = palloc_array(BatchKey, n);
 	for (int i = 0; i < n; i++)
 	{
-		if (nulls[i])
-			ereport(ERROR,
-					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					 errmsg("argument \"seqs\" must not contain nulls"),
-					 errdetail("Element %d of \"seqs\" is null.", i + 1),
-					 errhint("Remove the nulls, for instance with array_remove(seqs, NULL).")));
-		idem_check_text(seqs[i], "seqs", IDEM_SEQ_MAX);
 		keys[i].seq = seqs[i];
 		keys[i].position = i;
 		keys[i].claimed = false;

@@ -58,8 +58,7 @@ idem_claim_key(FunctionCallInfo fcinfo, Datum *key)
 {
 	key[CLAIM_SOURCE] = PointerGetDatum(idem_arg_text(fcinfo, 0, "source",
 													  IDEM_SOURCE_MAX));
-	key[CLAIM_SEQ] = PointerGetDatum(idem_arg_text(fcinfo, 1, "seq",
-												   IDEM_SEQ_MAX));
+	key[CLAIM_SEQ] = idem_arg_seq(fcinfo, 1);
 }
 
 /* A row for a key as it is taken, or cancelled before anybody took it. */

@@ -48,6 +48,8 @@
 /* arg.c: what an argument of the API may be */
 extern text *idem_arg_text(FunctionCallInfo fcinfo, int argno,
 						   const char *name, int maxlen);
+extern Datum idem_arg_seq(FunctionCallInfo fcinfo, int argno);
+extern int	idem_arg_seqs(FunctionCallInfo fcinfo, int argno, Datum **seqs);
 extern void idem_arg_not_null(FunctionCallInfo fcinfo, int argno,
 							  const char *name);
 extern void idem_check_text(Datum value, const char *name, int maxlen);

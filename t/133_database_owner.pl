@@ -39,7 +39,7 @@ is(as('SET idem.force_sql = on; ' . "SELECT idem_claim('a', '2'), idem_claim('a'
 
 # administering it: not by owning the database
 my %verbs = (
-	'idem_forget(text, text)' => "SELECT idem_forget('a', '2')",
+	'idem_forget(text, anycompatible)' => "SELECT idem_forget('a', '2')",
 	'idem_purge(interval, integer)' => "CALL idem_purge('1 day')",
 	'idem_machine(text, text)' => "SELECT idem_machine('m', 'a -> b')",
 	'idem_token_rekey()' => 'SELECT idem_token_rekey()',
