@@ -18,11 +18,14 @@ OBJS = \
 	src/keyvalue.o \
 	src/lock.o \
 	src/machine.o \
+	src/machine_graph.o \
+	src/machine_reach.o \
 	src/nowait.o \
 	src/owner.o \
 	src/plan.o \
 	src/purge.o \
 	src/row.o \
+	src/row_insert.o \
 	src/rowspec.o \
 	src/state.o \
 	src/stock.o \

@@ -376,7 +376,7 @@ COMMENT ON FUNCTION @extschema@.idem_unlock(pg_catalog.text, pg_catalog.int8) IS
 
 CREATE FUNCTION @extschema@.idem_deduct(target pg_catalog.regclass, col pg_catalog.name, amount pg_catalog.numeric, VARIADIC key pg_catalog."any")
 RETURNS pg_catalog.bool
-LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
 AS 'MODULE_PATHNAME', 'idem_deduct';
 
 COMMENT ON FUNCTION @extschema@.idem_deduct(pg_catalog.regclass, pg_catalog.name, pg_catalog.numeric, pg_catalog."any") IS
@@ -384,7 +384,7 @@ COMMENT ON FUNCTION @extschema@.idem_deduct(pg_catalog.regclass, pg_catalog.name
 
 CREATE FUNCTION @extschema@.idem_lock_row(target pg_catalog.regclass, VARIADIC key pg_catalog."any")
 RETURNS pg_catalog.bool
-LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
 AS 'MODULE_PATHNAME', 'idem_lock_row';
 
 COMMENT ON FUNCTION @extschema@.idem_lock_row(pg_catalog.regclass, pg_catalog."any") IS
@@ -392,7 +392,7 @@ COMMENT ON FUNCTION @extschema@.idem_lock_row(pg_catalog.regclass, pg_catalog."a
 
 CREATE FUNCTION @extschema@.idem_insert(candidate pg_catalog.anyelement, key pg_catalog.regclass DEFAULT NULL, OUT inserted pg_catalog.bool, OUT stored pg_catalog.anyelement)
 RETURNS pg_catalog.record
-LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
 AS 'MODULE_PATHNAME', 'idem_insert';
 
 COMMENT ON FUNCTION @extschema@.idem_insert(pg_catalog.anyelement, pg_catalog.regclass) IS
@@ -416,7 +416,7 @@ LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'idem_machine';
 
 COMMENT ON FUNCTION @extschema@.idem_machine(pg_catalog.text, pg_catalog.text) IS
-'for administrators: defines a machine (1 to 255 bytes), or replaces it for every session from its next call on; definition: chains of states such as ''created -> paid -> shipped; created -> cancelled'', with names of 1 to 255 bytes on one line without ; < > and at most 4096 of them; returns the number of transitions; errors: 22004, 22023, 25006';
+'for administrators: defines a machine (1 to 255 bytes), or replaces it for every session from its next call on; definition: chains of states such as ''created -> paid -> shipped; created -> cancelled'', each ended by ; or the end of a line, with --> as another way to write ->; a name has 1 to 255 bytes, and neither ; , < > nor --, => or an arrow character, nor - between spaces; at most 4096 states and 65536 transitions; returns the number of transitions; errors: 22004, 22023, 25006';
 
 CREATE FUNCTION @extschema@.idem_machine_graph(machine pg_catalog.text)
 RETURNS pg_catalog.text
@@ -444,7 +444,7 @@ COMMENT ON FUNCTION @extschema@.idem_state() IS
 
 CREATE FUNCTION @extschema@.idem_advance(machine pg_catalog.text, target pg_catalog.regclass, col pg_catalog.name, to_state pg_catalog.text, VARIADIC key pg_catalog."any")
 RETURNS pg_catalog.bool
-LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
 AS 'MODULE_PATHNAME', 'idem_advance';
 
 COMMENT ON FUNCTION @extschema@.idem_advance(pg_catalog.text, pg_catalog.regclass, pg_catalog.name, pg_catalog.text, pg_catalog."any") IS

@@ -14,9 +14,12 @@
  *		src/token.c		tokens: issued at will, consumed once
  *		src/tokentext.c	what a token looks like
  *		src/machine.c	state machines: what is kept of them, verdict
+ *		src/machine_graph.c	a state machine as a picture
+ *		src/machine_reach.c	what can be reached from what
  *		src/definition.c	a state machine in memory
  *		src/state.c		state machines: the caller's rows
- *		src/row.c		rows of the caller's: deduct, lock, insert once
+ *		src/row.c		rows of the caller's: deduct, lock
+ *		src/row_insert.c	rows of the caller's: insert once
  *		src/version.c	the version trigger
  *		src/target.c	a table of the caller's and the key of one row
  *		src/rowspec.c	what the catalog says of that table and key

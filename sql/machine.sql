@@ -28,12 +28,18 @@ SELECT machine, position, from_state, to_state FROM idem.transition WHERE machin
 -- space, line breaks between chains, a semicolon at the end, a transition given twice
 SELECT idem_machine('m space', E'\n\ta->b ;  b  ->  in transit->c;\n\nb -> in transit;\n');
 SELECT machine, position, from_state, to_state FROM idem.transition WHERE machine = 'm space' ORDER BY position;
+-- a chain ends at the end of a line, of any kind; the other arrow
+SELECT idem_machine('m lines', E'a -> b\nb --> c -> d\r\n\r\nc-->a\rd; e -> a\n');
+SELECT machine, position, from_state, to_state FROM idem.transition WHERE machine = 'm lines' ORDER BY position;
+-- the transitions that idem_machine_graph prints can be pasted
+SELECT idem_machine('m pasted', (SELECT string_agg(line, E'\n') FROM regexp_split_to_table(idem_machine_graph('m order'), '\n') line WHERE line ~ '-->' AND line !~ '\*'));
+SELECT idem_machine_graph('m pasted') = idem_machine_graph('m order');
 -- states that stand alone; one that is also elsewhere is kept only where it is first
 SELECT idem_machine('m alone', 'x; a -> b; a; y');
 SELECT machine, position, from_state, to_state FROM idem.transition WHERE machine = 'm alone' ORDER BY position;
 SELECT idem_machine('m one', 'only');
 -- names of bytes that mean nothing to the grammar; long ones
-SELECT idem_machine('m names', 'it''s "x" - y=1, a-b -> #%{}\n:|*_ -> Überprüft -> 状态 -> ' || repeat('z', 255));
+SELECT idem_machine('m names', 'it''s "x" -y= 1 a-b =- a -> #%{}\n:|*_ -> Überprüft -> 状态 -> ' || repeat('z', 255));
 SELECT from_state, left(to_state, 10), octet_length(to_state) FROM idem.transition WHERE machine = 'm names' ORDER BY position;
 SELECT idem_verdict('m names', 'Überprüft', '状态'), idem_verdict('m names', '#%{}\n:|*_', '状态');
 SELECT idem_machine(repeat('m', 255), 'a -> b');
@@ -41,8 +47,9 @@ SELECT idem_machine(repeat('m', 255), 'a -> b');
 -- what is no definition: the place, and what was expected there
 SELECT definition, pg_temp.error_of(format('SELECT idem_machine(%L, %L)', 'm bad', definition))
 FROM (VALUES (1, ' '), (2, ';'), (3, 'a -> '), (4, '-> a'), (5, 'a -> -> b'), (6, 'a -> b;; c'),
-	(7, 'a --> b'), (8, 'a => b'), (9, 'a <- b'), (10, 'a -> b > c'), (11, E'a -> b\nb -> c'),
-	(12, 'a-'), (13, '-a'), (14, 'a -> ü -> 状态 - > c'), (15, E'a -> b\x01'), (16, 'a -- b -> > and a long rest of the text'))
+	(7, 'a ---> b'), (8, 'a => b'), (9, 'a <- b'), (10, 'a -> b > c'), (11, E'a ->\nb'),
+	(12, 'a-'), (13, '-a'), (14, 'a -> ü -> 状态 - > c'), (15, E'a -> b\x01'), (16, 'a -- b -> > and a long rest of the text'),
+	(17, 'a -> b, c'), (18, 'a → b'), (19, 'a - b -> c'), (20, 'a-- -> b'), (21, E'a -> b\n-> c'), (22, 'a--b'), (23, 'a - -> b'))
 	AS v (n, definition) ORDER BY n;
 SELECT pg_temp.error_of(format('SELECT idem_machine(%L, %L)', 'm bad', 'ä -> b' || repeat('x', 255)));
 SELECT pg_temp.error_of(format('SELECT idem_machine(%L, %L)', 'm bad', (SELECT string_agg('s' || i, ' -> ') FROM generate_series(1, 4097) i)));
@@ -54,9 +61,18 @@ SELECT pg_temp.error_of($$SELECT idem_machine(repeat('m', 256), 'a -> b')$$);
 SELECT pg_temp.error_of($$SELECT idem_machine('m bad', repeat('x', 16777217))$$);
 -- none of it left anything
 SELECT count(*) FROM idem.transition WHERE machine = 'm bad';
--- the limit itself
+SELECT pg_temp.error_of(format('SELECT idem_machine(%L, %L)', 'm bad', (SELECT string_agg(format('s%s->s%s', i % 256, i / 256), ';') FROM generate_series(0, 65536) i)));
+-- the limit itself, with transitions given twice
 SELECT idem_machine('m many', (SELECT string_agg('s' || i, ' -> ') FROM generate_series(1, 4096) i));
 SELECT idem_verdict('m many', 's1', 's4096'), idem_verdict('m many', 's4096', 's1'), idem_verdict('m many', 's63', 's64');
+
+SELECT idem_machine('m full', (SELECT string_agg(format('s%s->s%s', i % 256, i / 256), ';') FROM generate_series(0, 65535) i) || ';s1->s2;s2->s1');
+SELECT idem_verdict('m full', 's1', 's255'), idem_verdict('m full', NULL, 's255');
+-- the largest closures: one cycle, a long chain with a step over each state
+SELECT idem_machine('m ring', (SELECT string_agg('s' || i, ' -> ') FROM generate_series(1, 4096) i) || ' -> s1');
+SELECT idem_verdict('m ring', 's1', 's4096'), idem_verdict('m ring', 's4096', 's1'), idem_verdict('m ring', 's2', 's1');
+SELECT idem_machine('m steps', (SELECT string_agg(format('s%s -> s%s -> s%s; s%1$s -> s%3$s', i, i + 1, i + 2), ';') FROM generate_series(1, 4094) i));
+SELECT idem_verdict('m steps', 's1', 's4096'), idem_verdict('m steps', 's1', 's3'), idem_verdict('m steps', 's4096', 's1');
 
 -- a thousand states take less than a second to define, and as long to compile: the best of many tries, for the machine may be busy
 DO $$

@@ -2,11 +2,11 @@
  *
  * definition.c
  *	  A state machine in memory: parsed from a definition, or put together
- *	  from its rows; then compiled into what can be reached from what.
+ *	  from its rows.
  *
  * A machine lives in a memory context of its own, below the one that was
- * current when it was made, so an error leaves nothing behind, and whoever
- * wants to keep it gives the context another parent.
+ * current when it was made.  So an error leaves nothing behind, and a caller
+ * that wants to keep the machine gives the context another parent.
  *
  * Portions Copyright (c) 2026, the idem authors
  *
@@ -19,16 +19,43 @@
 #include "miscadmin.h"
 #include "utils/memutils.h"
 
-/*
- * A closure takes states * states / 4 bytes and states^3 / 64 steps: 4 MB and
- * some tenths of a second at the limit.
- */
+/* Two bitmaps of a machine take states * states / 4 bytes: 4 MB at most. */
 #define STATES_MAX			4096
 
 /* Bytes of a definition that a message quotes. */
 #define QUOTE_MAX			20
 
-/* Where we are in a definition. */
+/* A state's name, which need not end with a zero byte. */
+typedef struct StateName
+{
+	const char *bytes;
+	int			len;
+} StateName;
+
+typedef struct StateEntry
+{
+	StateName	name;
+	uint32		hash;
+	char		status;
+	int			index;			/* in the machine's states */
+} StateEntry;
+
+#define SH_PREFIX			states
+#define SH_ELEMENT_TYPE		StateEntry
+#define SH_KEY_TYPE			StateName
+#define SH_KEY				name
+#define SH_HASH_KEY(tb, key) \
+	hash_bytes((const unsigned char *) (key).bytes, (key).len)
+#define SH_EQUAL(tb, a, b) \
+	((a).len == (b).len && memcmp((a).bytes, (b).bytes, (a).len) == 0)
+#define SH_STORE_HASH
+#define SH_GET_HASH(tb, entry)	(entry)->hash
+#define SH_SCOPE			static inline
+#define SH_DECLARE
+#define SH_DEFINE
+#include "lib/simplehash.h"
+
+/* Where the parser is in a definition. */
 typedef struct Parser
 {
 	const char *machine;		/* its name */
@@ -37,20 +64,23 @@ typedef struct Parser
 } Parser;
 
 static int	parse_state(Parser *parser, IdemMachine *machine);
+static bool ends_name(const char *start, const char *at);
 static bool parse_arrow(Parser *parser);
+static void end_chain(Parser *parser);
+static void skip_blanks(Parser *parser);
 static void skip_space(Parser *parser);
 pg_noreturn static void syntax_error(Parser *parser, const char *expected);
-static int	find_state(const IdemMachine *machine, const char *name, int len,
-					   uint32 hash);
-static void enlarge_slots(IdemMachine *machine);
 
 
 /*
- * Definition = chain { ";" chain } [ ";" ]; chain = state { "->" state }.
+ * Definition = chain { end chain } [ end ]; chain = state { arrow state }.
+ * An arrow is "->" or "-->"; ";" and the end of a line end a chain, and lines
+ * may be empty.
  *
- * A state is any text on one line without ";", "<", ">", and without "-" at
- * its ends, less the space around it: so arrows of another kind ("-->", "=>",
- * "<-") and a forgotten ";" are mistakes, not odd names.
+ * A state is any text without the characters ";", ",", "<", ">" and "→",
+ * without "--", without a "-" between spaces or at its ends, less the space
+ * around it.  So an arrow of another kind ("=>", "<-", "--"), a list ("b, c")
+ * and a forgotten end are mistakes, and never states of strange names.
  */
 IdemMachine *
 idem_machine_parse(const char *name, const char *definition)
@@ -58,6 +88,7 @@ idem_machine_parse(const char *name, const char *definition)
 	IdemMachine *machine = idem_machine_new(name);
 	Parser		parser = {name, definition, definition};
 
+	skip_space(&parser);
 	do
 	{
 		int			seen = machine->nstates;
@@ -79,34 +110,26 @@ idem_machine_parse(const char *name, const char *definition)
 				CHECK_FOR_INTERRUPTS();
 			} while (parse_arrow(&parser));
 		}
-
-		if (*parser.at == ';')
-		{
-			parser.at++;
-			skip_space(&parser);
-		}
-		else if (*parser.at != '\0')
-			syntax_error(&parser, "\"->\" or \";\"");
+		end_chain(&parser);
+		CHECK_FOR_INTERRUPTS();
 	} while (*parser.at != '\0');
 
 	idem_machine_compile(machine);
 	return machine;
 }
 
-/* Takes a state, with the space around it. */
+/* Takes a state, with the blanks around it. */
 static int
 parse_state(Parser *parser, IdemMachine *machine)
 {
 	const char *start;
 	const char *end;
 
-	skip_space(parser);
+	skip_blanks(parser);
 	start = parser->at;
 	if (*start == '-')
 		syntax_error(parser, "a state");
-	while ((unsigned char) *parser->at >= ' ' && *parser->at != 0x7f &&
-		   strchr(";<>", *parser->at) == NULL &&
-		   strncmp(parser->at, "->", 2) != 0)
+	while (!ends_name(start, parser->at))
 		parser->at++;
 	if (parser->at == start)
 		syntax_error(parser, "a state");
@@ -129,20 +152,62 @@ parse_state(Parser *parser, IdemMachine *machine)
 												start - parser->text) + 1,
 						   (int) (end - start), IDEM_STATE_MAX),
 				 errhint("Use a shorter name.")));
-	skip_space(parser);
+	skip_blanks(parser);
 	return idem_machine_add_state(machine, start, end - start);
+}
+
+/* Does a name that begins at start end before this byte? */
+static bool
+ends_name(const char *start, const char *at)
+{
+	/* an arrow of another kind, in UTF-8; other encodings have no such bytes */
+	static const char arrow[] = "\xe2\x86\x92";
+
+	if ((unsigned char) *at < ' ' || *at == 0x7f ||
+		strchr(";,<>", *at) != NULL)
+		return true;
+	if (*at == '-')
+		return at[1] == '-' || at[1] == '>' ||
+			(at > start && at[-1] == ' ' && at[1] == ' ');
+	if (*at == '=')
+		return at[1] == '>';
+	return strncmp(at, arrow, strlen(arrow)) == 0 &&
+		GetDatabaseEncoding() == PG_UTF8;
 }
 
 /* Takes an arrow, if there is one. */
 static bool
 parse_arrow(Parser *parser)
 {
-	if (strncmp(parser->at, "->", 2) != 0)
+	if (strncmp(parser->at, "->", 2) == 0)
+		parser->at += 2;
+	else if (strncmp(parser->at, "-->", 3) == 0)
+		parser->at += 3;
+	else
 		return false;
-	parser->at += 2;
 	return true;
 }
 
+/* Takes what ends a chain, and the space up to the next one. */
+static void
+end_chain(Parser *parser)
+{
+	if (*parser->at == ';')
+		parser->at++;
+	else if (*parser->at != '\0' && *parser->at != '\n' && *parser->at != '\r')
+		syntax_error(parser, "\"->\" or \";\"");
+	skip_space(parser);
+}
+
+/* Skips the space within a line. */
+static void
+skip_blanks(Parser *parser)
+{
+	while (*parser->at != '\0' && strchr(" \t\f\v", *parser->at) != NULL)
+		parser->at++;
+}
+
+/* Skips the space between chains, ends of lines too. */
 static void
 skip_space(Parser *parser)
 {
@@ -156,13 +221,17 @@ syntax_error(Parser *parser, const char *expected)
 {
 	int			position = pg_mbstrlen_with_len(parser->text,
 												parser->at - parser->text) + 1;
-	int			len = pg_mbcliplen(parser->at, strlen(parser->at), QUOTE_MAX);
+	int			len = pg_mbcliplen(parser->at, strcspn(parser->at, "\r\n"),
+								   QUOTE_MAX);
 
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("definition of machine \"%s\" is not valid", parser->machine),
 			 *parser->at == '\0' ?
 			 errdetail("Expected %s at character %d, where the definition ends.",
+					   expected, position) :
+			 len == 0 ?
+			 errdetail("Expected %s at character %d, where the line ends.",
 					   expected, position) :
 			 errdetail("Expected %s at character %d, found \"%.*s\".",
 					   expected, position, len, parser->at),
@@ -188,7 +257,7 @@ idem_machine_new(const char *name)
 	machine->transitions = MemoryContextAlloc(context,
 											  machine->transitions_size *
 											  sizeof(IdemTransition));
-	enlarge_slots(machine);
+	machine->by_name = states_create(context, machine->states_size, NULL);
 	return machine;
 }
 
@@ -196,10 +265,10 @@ idem_machine_new(const char *name)
 int
 idem_machine_add_state(IdemMachine *machine, const char *name, int len)
 {
-	uint32		hash = hash_bytes((const unsigned char *) name, len);
-	int			found = find_state(machine, name, len, hash);
+	int			found = idem_machine_find_state(machine, name, len);
+	StateName	key;
 	IdemState  *state;
-	uint32		slot;
+	bool		there;
 
 	if (found >= 0)
 		return found;
@@ -216,21 +285,18 @@ idem_machine_add_state(IdemMachine *machine, const char *name, int len)
 		machine->states = repalloc(machine->states,
 								   machine->states_size * sizeof(IdemState));
 	}
-	if ((uint32) machine->nstates * 2 > machine->slots_mask)
-		enlarge_slots(machine);
 
 	state = &machine->states[machine->nstates];
 	state->name = MemoryContextAlloc(machine->context, len + 1);
 	memcpy(state->name, name, len);
 	state->name[len] = '\0';
 	state->len = len;
-	state->hash = hash;
 	state->entered = false;
 	state->left = false;
 
-	for (slot = hash & machine->slots_mask; machine->slots[slot] >= 0;)
-		slot = (slot + 1) & machine->slots_mask;
-	machine->slots[slot] = machine->nstates;
+	key.bytes = state->name;
+	key.len = len;
+	states_insert(machine->by_name, key, &there)->index = machine->nstates;
 	return machine->nstates++;
 }
 
@@ -238,45 +304,10 @@ idem_machine_add_state(IdemMachine *machine, const char *name, int len)
 int
 idem_machine_find_state(const IdemMachine *machine, const char *name, int len)
 {
-	return find_state(machine, name, len,
-					  hash_bytes((const unsigned char *) name, len));
-}
+	StateName	key = {name, len};
+	StateEntry *entry = states_lookup(machine->by_name, key);
 
-/* The same, for a name whose hash is known. */
-static int
-find_state(const IdemMachine *machine, const char *name, int len, uint32 hash)
-{
-	for (uint32 slot = hash & machine->slots_mask; machine->slots[slot] >= 0;
-		 slot = (slot + 1) & machine->slots_mask)
-	{
-		const IdemState *state = &machine->states[machine->slots[slot]];
-
-		if (state->hash == hash && state->len == len &&
-			memcmp(state->name, name, len) == 0)
-			return machine->slots[slot];
-	}
-	return IDEM_NO_STATE;
-}
-
-/* Doubles the slots, of which never more than half are taken. */
-static void
-enlarge_slots(IdemMachine *machine)
-{
-	uint32		size = machine->slots == NULL ? 32 : (machine->slots_mask + 1) * 2;
-
-	if (machine->slots != NULL)
-		pfree(machine->slots);
-	machine->slots = MemoryContextAlloc(machine->context, size * sizeof(int));
-	machine->slots_mask = size - 1;
-	memset(machine->slots, 0xff, size * sizeof(int));
-	for (int i = 0; i < machine->nstates; i++)
-	{
-		uint32		slot = machine->states[i].hash & machine->slots_mask;
-
-		while (machine->slots[slot] >= 0)
-			slot = (slot + 1) & machine->slots_mask;
-		machine->slots[slot] = i;
-	}
+	return entry != NULL ? entry->index : IDEM_NO_STATE;
 }
 
 void
@@ -292,59 +323,4 @@ idem_machine_add_transition(IdemMachine *machine, int from, int to)
 	machine->transitions[machine->ntransitions].from = from;
 	machine->transitions[machine->ntransitions].to = to;
 	machine->ntransitions++;
-}
-
-/*
- * Makes the bitmaps, and drops transitions that are there already.  Warshall:
- * whatever reaches k also reaches what k reaches.
- */
-void
-idem_machine_compile(IdemMachine *machine)
-{
-	int			words = (machine->nstates + 63) / 64;
-	Size		size = (Size) machine->nstates * words * sizeof(uint64);
-	int			kept = 0;
-
-	machine->row_words = words;
-	machine->edges = MemoryContextAllocZero(machine->context, size);
-	for (int i = 0; i < machine->ntransitions; i++)
-	{
-		IdemTransition transition = machine->transitions[i];
-
-		if (transition.to != IDEM_NO_STATE)
-		{
-			uint64	   *word = &machine->edges[(Size) transition.from * words +
-											   transition.to / 64];
-			uint64		bit = UINT64CONST(1) << (transition.to % 64);
-
-			if (*word & bit)
-				continue;
-			*word |= bit;
-			if (transition.from != transition.to)
-			{
-				machine->states[transition.from].left = true;
-				machine->states[transition.to].entered = true;
-			}
-		}
-		machine->transitions[kept++] = transition;
-	}
-	machine->ntransitions = kept;
-
-	machine->reach = MemoryContextAlloc(machine->context, size);
-	memcpy(machine->reach, machine->edges, size);
-	for (int k = 0; k < machine->nstates; k++)
-	{
-		const uint64 *via = &machine->reach[(Size) k * words];
-
-		CHECK_FOR_INTERRUPTS();
-		for (int i = 0; i < machine->nstates; i++)
-		{
-			uint64	   *row = &machine->reach[(Size) i * words];
-
-			if (i == k || !idem_machine_bit(machine, machine->reach, i, k))
-				continue;
-			for (int w = 0; w < words; w++)
-				row[w] |= via[w];
-		}
-	}
 }

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * machine.c
- *	  IdemState machines: definition, reachability, verdict.
+ *	  State machines: what is kept of them, and the verdict of a move.
  *
  * The contract.  A machine is a set of transitions between named states.  A
  * message asks for a move to a state, and the machine tells from what can be
@@ -47,12 +47,9 @@
 #include "plan.h"
 #include "store.h"
 
-#include <ctype.h>
-
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
-#include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/array.h"
@@ -94,13 +91,9 @@ static IdemMachine *load_machine(const char *name, Oid owner);
 static void save_machine(const IdemMachine *machine, Oid owner);
 static Oid	table_owner(LOCKMODE lockmode);
 static void keep_machine(IdemMachine *machine);
-static IdemMachine *loaded_machine(const char *name);
 static int	state_index(const IdemMachine *machine, const char *name, int len);
-static void append_node(StringInfo buf, const IdemMachine *machine, int state);
-static bool needs_alias(const IdemState *state);
 
 PG_FUNCTION_INFO_V1(idem_machine);
-PG_FUNCTION_INFO_V1(idem_machine_graph);
 PG_FUNCTION_INFO_V1(idem_verdict);
 
 
@@ -142,71 +135,6 @@ idem_machine(PG_FUNCTION_ARGS)
 	}
 
 	PG_RETURN_INT32(count_transitions(machine));
-}
-
-/*
- * idem_machine_graph(machine) -> text
- *
- * The machine as a Mermaid state diagram.
- */
-Datum
-idem_machine_graph(PG_FUNCTION_ARGS)
-{
-	char	   *name = text_to_cstring(idem_arg_text(fcinfo, 0, "machine",
-													 IDEM_MACHINE_MAX));
-	const IdemMachine *machine;
-	StringInfoData buf;
-
-	idem_check_access(IDEM_READ);
-	machine = loaded_machine(name);
-	initStringInfo(&buf);
-	appendStringInfoString(&buf, "stateDiagram-v2");
-	for (int i = 0; i < machine->nstates; i++)
-	{
-		const IdemState *state = &machine->states[i];
-
-		if (!needs_alias(state))
-			continue;
-
-		/* entities, for what Mermaid would read as its own */
-		appendStringInfoString(&buf, "\n    state \"");
-		for (const char *p = state->name; *p != '\0'; p++)
-		{
-			if (IS_HIGHBIT_SET(*p) || isalnum((unsigned char) *p) || *p == ' ')
-				appendStringInfoChar(&buf, *p);
-			else
-				appendStringInfo(&buf, "#%d;", *p);
-		}
-		appendStringInfo(&buf, "\" as s%d", i + 1);
-	}
-	for (int i = 0; i < machine->nstates; i++)
-	{
-		if (machine->states[i].entered)
-			continue;
-		appendStringInfoString(&buf, "\n    [*] --> ");
-		append_node(&buf, machine, i);
-	}
-	for (int i = 0; i < machine->ntransitions; i++)
-	{
-		const IdemTransition *transition = &machine->transitions[i];
-
-		if (transition->to == IDEM_NO_STATE)
-			continue;
-		appendStringInfoString(&buf, "\n    ");
-		append_node(&buf, machine, transition->from);
-		appendStringInfoString(&buf, " --> ");
-		append_node(&buf, machine, transition->to);
-	}
-	for (int i = 0; i < machine->nstates; i++)
-	{
-		if (machine->states[i].left)
-			continue;
-		appendStringInfoString(&buf, "\n    ");
-		append_node(&buf, machine, i);
-		appendStringInfoString(&buf, " --> [*]");
-	}
-
-	PG_RETURN_TEXT_P(cstring_to_text_with_len(buf.data, buf.len));
 }
 
 /*
@@ -253,8 +181,28 @@ idem_machine_get(const char *name)
 			return cached->machine;
 	}
 
-	machine = loaded_machine(name);
+	machine = idem_machine_load(name);
 	keep_machine(machine);
+	return machine;
+}
+
+/*
+ * A machine as it is now, read and compiled for this call.  One that does not
+ * exist is an error.
+ */
+IdemMachine *
+idem_machine_load(const char *name)
+{
+	IdemMachine *machine = load_machine(name, table_owner(AccessShareLock));
+
+	if (machine == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("machine \"%s\" does not exist", name),
+				 errdetail("No definition of a machine \"%s\" is known in this database.",
+						   name),
+				 errhint("Define it with idem_machine, or correct the name.")));
+	idem_machine_compile(machine);
 	return machine;
 }
 
@@ -353,6 +301,7 @@ load_machine(const char *name, Oid owner)
 	{
 		int			indexes[2] = {IDEM_NO_STATE, IDEM_NO_STATE};
 
+		CHECK_FOR_INTERRUPTS();
 		for (int j = 0; j < 2; j++)
 		{
 			text	   *state = (text *) DatumGetPointer(states[j][i]);
@@ -460,23 +409,6 @@ keep_machine(IdemMachine *machine)
 	cache_bytes += bytes;
 }
 
-/* A machine that must exist, read now and compiled. */
-static IdemMachine *
-loaded_machine(const char *name)
-{
-	IdemMachine *machine = load_machine(name, table_owner(AccessShareLock));
-
-	if (machine == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("machine \"%s\" does not exist", name),
-				 errdetail("No definition of a machine \"%s\" is known in this database.",
-						   name),
-				 errhint("Define it with idem_machine, or correct the name.")));
-	idem_machine_compile(machine);
-	return machine;
-}
-
 /* The state of a name that must be in the machine. */
 static int
 state_index(const IdemMachine *machine, const char *name, int len)
@@ -494,41 +426,4 @@ state_index(const IdemMachine *machine, const char *name, int len)
 						   pg_mbcliplen(name, len, IDEM_STATE_MAX), name),
 				 errhint("Correct the state, or define the machine again with idem_machine.")));
 	return found;
-}
-
-/* How a state is called in the diagram. */
-static void
-append_node(StringInfo buf, const IdemMachine *machine, int state)
-{
-	if (needs_alias(&machine->states[state]))
-		appendStringInfo(buf, "s%d", state + 1);
-	else
-		appendStringInfoString(buf, machine->states[state].name);
-}
-
-/*
- * Must a state go by another name in the diagram?  All but plain words must,
- * the words of Mermaid's own (in whatever case), and what looks like an alias.
- */
-static bool
-needs_alias(const IdemState *state)
-{
-	static const char *const reserved[] = {
-		"accdescr", "acctitle", "as", "choice", "class", "classdef", "click",
-		"default", "direction", "end", "fork", "hide", "href", "join", "note",
-		"root_end", "root_start", "scale", "state", "statediagram", "style"
-	};
-	const char *name = state->name;
-
-	if (!(*name >= 'a' && *name <= 'z') && !(*name >= 'A' && *name <= 'Z'))
-		return true;
-	for (const char *p = name; *p != '\0'; p++)
-		if (IS_HIGHBIT_SET(*p) || (!isalnum((unsigned char) *p) && *p != '_'))
-			return true;
-	if (*name == 's' && strspn(name + 1, "0123456789") == (size_t) state->len - 1)
-		return true;
-	for (size_t i = 0; i < lengthof(reserved); i++)
-		if (pg_strcasecmp(name, reserved[i]) == 0)
-			return true;
-	return false;
 }

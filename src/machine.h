@@ -20,7 +20,6 @@ typedef struct IdemState
 {
 	char	   *name;
 	int			len;
-	uint32		hash;
 	bool		entered;		/* from another state */
 	bool		left;			/* for another state */
 } IdemState;
@@ -31,6 +30,8 @@ typedef struct IdemTransition
 	int			to;				/* IDEM_NO_STATE: from stands alone */
 } IdemTransition;
 
+struct states_hash;
+
 typedef struct IdemMachine
 {
 	MemoryContext context;		/* holds all of it */
@@ -39,8 +40,7 @@ typedef struct IdemMachine
 	IdemState  *states;			/* in order of appearance */
 	int			nstates;
 	int			states_size;
-	int		   *slots;			/* open addressing: index in states, or -1 */
-	uint32		slots_mask;
+	struct states_hash *by_name;	/* indexes in states */
 	IdemTransition *transitions;	/* in order of the definition */
 	int			ntransitions;	/* with the states that stand alone */
 	int			transitions_size;
@@ -67,6 +67,8 @@ extern int	idem_machine_find_state(const IdemMachine *machine,
 									const char *name, int len);
 extern void idem_machine_add_transition(IdemMachine *machine, int from,
 										int to);
+
+/* machine_reach.c: what can be reached from what */
 extern void idem_machine_compile(IdemMachine *machine);
 
 /* machine.c: state machines */
@@ -81,6 +83,7 @@ typedef enum IdemVerdict
 
 extern void idem_machine_init(void);
 extern const IdemMachine *idem_machine_get(const char *name);
+extern IdemMachine *idem_machine_load(const char *name);
 extern IdemVerdict idem_machine_judge(const IdemMachine *machine,
 									  const char *from, int from_len,
 									  const char *to, int to_len);

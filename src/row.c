@@ -1,38 +1,38 @@
 /*-------------------------------------------------------------------------
  *
  * row.c
- *	  Rows of the caller's own tables: deduct, lock, insert once.
+ *	  Rows of the caller's own tables: deduct, lock.
  *
  * The contract.  The row is one, found by a primary key or a unique index
  * (target.c), and everything is done as the caller, through the executor:
  * privileges, row security, triggers, constraints and rules are what they are
- * for a statement that the caller writes himself.
+ * for a statement that the caller writes.
  *
  *		idem_deduct		takes an amount from a column if there is enough
  *		idem_lock_row	locks the row until the end of the transaction
- *		idem_insert		inserts a row, or finds the one with the same key
  *
- * Concurrency.  Each is at heart one statement whose row count decides who
- * won: UPDATE ... WHERE enough, SELECT ... FOR NO KEY UPDATE, INSERT ... ON
- * CONFLICT DO NOTHING.  All wait for a rival on the same row.  Above read
- * committed a row that was changed after the snapshot is the server's 40001,
- * and a statement that finds nothing has found the truth of its snapshot.
+ * Null and NaN are not enough of anything.
+ *
+ * Concurrency.  Each is one statement whose row count decides who won:
+ * UPDATE ... WHERE enough, SELECT ... FOR NO KEY UPDATE.  Both wait for a
+ * rival on the same row.  Above read committed a row that was changed after
+ * the snapshot is the server's 40001, and a statement that finds nothing has
+ * found the truth of its snapshot.
  *
  * Under read committed, no row is not yet an answer: the statement began with
  * a snapshot that a rival's commit may have overtaken.  The rival may have
- * deleted the row and inserted it anew, may have put back what was missing,
- * or may have deleted the row that was in the way of ours.  So the reason is
- * read with a new snapshot, and only what that snapshot shows is answered:
+ * deleted the row and inserted it anew, or may have put back what was missing.
+ * So the reason is read with a new snapshot, and only what that snapshot shows
+ * is answered:
  *
  *		deduct		no row: ID404.  Too little: false, which was true when it
  *					was read.  Enough after all: again.
  *		lock		no row: false.  A row: again.
- *		insert		the row: it is stored, not inserted.  No row: again.
  *
- * Going round takes a rival who commits a change back and forth just then,
- * each time.  What goes round without a rival is a row that the caller may
- * read and not write (row security), or that a trigger keeps out; MAX_ROUNDS
- * ends that, and each function says what the answer is then.
+ * Another round takes a rival who commits a change back and forth just then,
+ * each time.  What goes on without a rival is a row that the caller may read
+ * and not write (row security); MAX_ROUNDS ends that, and each function says
+ * what the answer is then.
  *
  * A refusal writes nothing: the UPDATE finds no row, the rest only reads.
  *
@@ -47,30 +47,14 @@
 #include "target.h"
 #include "store.h"
 
-#include "access/htup_details.h"
 #include "access/xact.h"
-#include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
-#include "funcapi.h"
 #include "miscadmin.h"
-#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "utils/memutils.h"
 #include "utils/numeric.h"
-#include "utils/typcache.h"
 
 #define MAX_ROUNDS	20
-
-/* The amount that was converted last, for an integer column. */
-static struct
-{
-	Oid			type;			/* InvalidOid: none yet */
-	Size		size;
-	char		image[16];		/* of the numeric */
-	int64		value;			/* no Datum: where 8 bytes are passed by
-								 * reference, that ends with the call */
-}			last_amount;
 
 static void check_positive(Numeric amount);
 static void check_column(const IdemTarget *target);
@@ -82,20 +66,9 @@ static bool deduct(IdemTarget *target, Datum amount);
 static bool deduct_checked(IdemTarget *target, Datum amount, Datum left);
 static int	compare(Oid type, Datum a, Datum b);
 static int	compare_int(Numeric amount, int64 n);
-static Oid	table_of_candidate(FunctionCallInfo fcinfo);
-static TupleDesc lock_candidate(HeapTupleHeader candidate, Oid relid);
-static bool same_layout(TupleDesc a, TupleDesc b);
-static void open_candidate(IdemTarget *target, FunctionCallInfo fcinfo,
-						   Oid relid, TupleDesc desc, const Datum *values,
-						   const bool *nulls);
-static bool insert_once(IdemTarget *target, TupleDesc desc,
-						const Datum *values, const bool *nulls,
-						Datum *stored);
-static TupleDesc insert_result(FunctionCallInfo fcinfo);
 
 PG_FUNCTION_INFO_V1(idem_deduct);
 PG_FUNCTION_INFO_V1(idem_lock_row);
-PG_FUNCTION_INFO_V1(idem_insert);
 
 
 /* idem_deduct(target regclass, col name, amount numeric, VARIADIC key "any") -> boolean */
@@ -157,45 +130,6 @@ idem_lock_row(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(locked);
 }
 
-/*
- * idem_insert(candidate anyelement, key regclass, OUT inserted boolean,
- * OUT stored anyelement)
- */
-Datum
-idem_insert(PG_FUNCTION_ARGS)
-{
-	Oid			relid = table_of_candidate(fcinfo);
-	TupleDesc	result_desc = insert_result(fcinfo);
-	HeapTupleHeader candidate = PG_GETARG_HEAPTUPLEHEADER(0);
-	TupleDesc	desc;
-	HeapTupleData tuple;
-	Datum	   *values;
-	bool	   *nulls;
-	IdemTarget	target;
-	Datum		result[2];
-	bool		resultnull[2] = {false, false};
-
-	idem_check_access(IDEM_WRITE);
-
-	desc = lock_candidate(candidate, relid);
-	values = palloc_array(Datum, desc->natts);
-	nulls = palloc_array(bool, desc->natts);
-	tuple.t_len = HeapTupleHeaderGetDatumLength(candidate);
-	ItemPointerSetInvalid(&tuple.t_self);
-	tuple.t_tableOid = InvalidOid;
-	tuple.t_data = candidate;
-	heap_deform_tuple(&tuple, desc, values, nulls);
-
-	open_candidate(&target, fcinfo, relid, desc, values, nulls);
-	result[0] = BoolGetDatum(insert_once(&target, desc, values, nulls,
-										 &result[1]));
-	idem_target_close(&target);
-	ReleaseTupleDesc(desc);
-
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(result_desc, result,
-													  resultnull)));
-}
-
 
 /* Refuses an amount that nothing can be reduced by. */
 static void
@@ -242,15 +176,6 @@ amount_for_column(const IdemTarget *target, Numeric amount, Datum *value)
 	int64		max = PG_INT64_MAX;
 	int64		n;
 
-	/* amounts repeat, and to look into one costs more than all the rest */
-	if (spec->columnbase == last_amount.type &&
-		VARSIZE(amount) == last_amount.size &&
-		memcmp(amount, last_amount.image, last_amount.size) == 0)
-	{
-		*value = idem_integer_datum(spec->columnbase, last_amount.value);
-		return true;
-	}
-
 	check_positive(amount);
 	if (spec->columnbase == NUMERICOID)
 	{
@@ -274,13 +199,6 @@ amount_for_column(const IdemTarget *target, Numeric amount, Datum *value)
 		return false;
 	}
 	*value = idem_integer_datum(spec->columnbase, n);
-	if (VARSIZE(amount) <= sizeof(last_amount.image))
-	{
-		last_amount.type = spec->columnbase;
-		last_amount.size = VARSIZE(amount);
-		memcpy(last_amount.image, amount, last_amount.size);
-		last_amount.value = n;
-	}
 	return true;
 }
 
@@ -404,176 +322,4 @@ compare_int(Numeric amount, int64 n)
 {
 	return compare(NUMERICOID, NumericGetDatum(amount),
 				   NumericGetDatum(int64_to_numeric(n)));
-}
-
-/* The table whose row the candidate is. */
-static Oid
-table_of_candidate(FunctionCallInfo fcinfo)
-{
-	Oid			type = get_fn_expr_argtype(fcinfo->flinfo, 0);
-	Oid			relid = InvalidOid;
-	char		relkind = '\0';
-
-	if (OidIsValid(type) && get_typtype(type) == TYPTYPE_COMPOSITE)
-	{
-		relid = get_typ_typrelid(type);
-		relkind = get_rel_relkind(relid);
-	}
-	if (relkind == '\0' || relkind == RELKIND_COMPOSITE_TYPE)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("argument \"candidate\" must be a row of a table"),
-				 errdetail("\"candidate\" is of type %s.", format_type_be(type)),
-				 errhint("Cast it to the table, as in ROW(...)::orders or jsonb_populate_record(NULL::orders, ...).")));
-	if (relkind != RELKIND_RELATION && relkind != RELKIND_PARTITIONED_TABLE)
-		ereport(ERROR,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("\"%s\" is not a table", get_rel_name(relid)),
-				 errdetail_relkind_not_supported(relkind),
-				 errhint("Cast the candidate to the table itself.")));
-	idem_arg_not_null(fcinfo, 0, "candidate");
-	return relid;
-}
-
-/*
- * Locks the table of a candidate; the layout that both have.
- *
- * The candidate was made before the lock was there, and what a rival has done
- * to the table since then changes the layout of its type, not the candidate:
- * read by the new layout, the bytes of a number would be taken for a pointer.
- */
-static TupleDesc
-lock_candidate(HeapTupleHeader candidate, Oid relid)
-{
-	Oid			type = HeapTupleHeaderGetTypeId(candidate);
-	int32		typmod = HeapTupleHeaderGetTypMod(candidate);
-	TupleDesc	before = lookup_rowtype_tupdesc(type, typmod);
-	TupleDesc	desc;
-	bool		altered;
-
-	LockRelationOid(relid, RowExclusiveLock);
-	(void) idem_spec_table(relid);
-
-	desc = lookup_rowtype_tupdesc(type, typmod);
-	altered = !same_layout(before, desc) ||
-		HeapTupleHeaderGetNatts(candidate) > desc->natts;
-	ReleaseTupleDesc(before);
-	if (altered)
-		ereport(ERROR,
-				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-				 errmsg("table \"%s\" was altered after the candidate was made",
-						get_rel_name(relid)),
-				 errdetail("The candidate has the columns that the table had before."),
-				 errhint("Run the transaction again.")));
-	return desc;
-}
-
-/* Are rows of one layout rows of the other?  Defaults may differ, and names. */
-static bool
-same_layout(TupleDesc a, TupleDesc b)
-{
-	if (a->natts != b->natts)
-		return false;
-	for (int i = 0; i < a->natts; i++)
-	{
-		Form_pg_attribute first = TupleDescAttr(a, i);
-		Form_pg_attribute second = TupleDescAttr(b, i);
-
-		if (first->attisdropped != second->attisdropped ||
-			first->atttypid != second->atttypid)
-			return false;
-	}
-	return true;
-}
-
-/* Finds the key of a candidate and opens its table. */
-static void
-open_candidate(IdemTarget *target, FunctionCallInfo fcinfo, Oid relid,
-			   TupleDesc desc, const Datum *values, const bool *nulls)
-{
-	const IdemRowSpec *spec;
-
-	idem_target_open(target, PG_ARGISNULL(1) ?
-					 idem_spec_choose(relid, nulls) : PG_GETARG_OID(1),
-					 NULL, RowExclusiveLock);
-	spec = target->spec;
-	if (spec->heap != relid)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_COLUMN_REFERENCE),
-				 errmsg("argument \"key\" is not an index of the candidate's table"),
-				 errdetail("\"%s\" belongs to table \"%s\", and the candidate is a row of table \"%s\".",
-						   get_rel_name(PG_GETARG_OID(1)),
-						   get_rel_name(spec->heap), get_rel_name(relid)),
-				 errhint("Pass a unique index of table \"%s\".",
-						 get_rel_name(relid))));
-
-	for (int i = 0; i < spec->nkeys; i++)
-	{
-		AttrNumber	attnum = spec->key[i].attnum;
-
-		if (nulls[attnum - 1])
-			ereport(ERROR,
-					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					 errmsg("key field of the candidate must not be null"),
-					 errdetail("Field \"%s\" belongs to key (%s) and is null.",
-							   NameStr(TupleDescAttr(desc, attnum - 1)->attname),
-							   idem_target_columns(target)),
-					 errhint("Give the field a value, or pass a unique index whose fields are all given.")));
-		target->key[i] = values[attnum - 1];
-	}
-}
-
-/* Inserts the row, or finds the one with the same key: was it inserted? */
-static bool
-insert_once(IdemTarget *target, TupleDesc desc, const Datum *values,
-			const bool *nulls, Datum *stored)
-{
-	bool		null;
-
-	/*
-	 * To look first costs a statement when the row is new, and saves its
-	 * defaults, sequences among them, when it is not.
-	 */
-	for (int round = 0; round < MAX_ROUNDS; round++)
-	{
-		CHECK_FOR_INTERRUPTS();
-		if (idem_target_execute(target, IDEM_ROW_READ_ALL, (Datum) 0,
-								stored, &null))
-			return false;
-		if (idem_target_insert(target, desc, values, nulls, true, stored))
-			return true;
-	}
-
-	/*
-	 * Something is in the way that we cannot see.  A row that row security
-	 * hides, or whose key a trigger has made of ours, is now the server's
-	 * 23505.
-	 */
-	if (idem_target_insert(target, desc, values, nulls, false, stored))
-		return true;
-	ereport(ERROR,
-			(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-			 errmsg("table \"%s\" does not take the row",
-					get_rel_name(target->spec->heap)),
-			 errdetail("Key %s was inserted %d times without a conflict, and is not there.",
-					   idem_target_key_text(target), MAX_ROUNDS),
-			 errhint("Look for a BEFORE INSERT trigger that suppresses the row.")));
-}
-
-/* What idem_insert returns, kept for the statement at work. */
-static TupleDesc
-insert_result(FunctionCallInfo fcinfo)
-{
-	if (fcinfo->flinfo->fn_extra == NULL)
-	{
-		TupleDesc	desc;
-		MemoryContext old;
-
-		if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-			elog(ERROR, "return type must be a row type");
-		old = MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
-		fcinfo->flinfo->fn_extra = BlessTupleDesc(CreateTupleDescCopy(desc));
-		MemoryContextSwitchTo(old);
-	}
-	return fcinfo->flinfo->fn_extra;
 }
