@@ -27,6 +27,9 @@ OBJS = \
 	src/row.o \
 	src/row_insert.o \
 	src/rowspec.o \
+	src/stat.o \
+	src/stat_count.o \
+	src/stat_view.o \
 	src/state.o \
 	src/stock.o \
 	src/store.o \

@@ -510,6 +510,60 @@ COMMENT ON PROCEDURE @extschema@.idem_stock_expire(pg_catalog.int4) IS
 'gives back what orders hold beyond their time to live, with a commit after each batch (above 0) orders and a notice of what went; errors: 22004, 22023, 25001 inside a transaction block, 25006';
 
 --
+-- Counters: what idem did, for those who watch the server
+--
+
+CREATE FUNCTION @extschema@.idem_stat_counters(OUT kind pg_catalog.text, OUT source pg_catalog.text, OUT outcome pg_catalog.text, OUT count pg_catalog.int8, OUT waits pg_catalog.int8, OUT wait_seconds pg_catalog.float8, OUT stats_since pg_catalog.timestamptz)
+RETURNS SETOF pg_catalog.record
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'idem_stat_counters';
+
+COMMENT ON FUNCTION @extschema@.idem_stat_counters() IS
+'the rows of view idem_stat; none, and a notice, on a server before PostgreSQL 17 that does not have idem in shared_preload_libraries';
+
+CREATE VIEW @extschema@.idem_stat AS
+	SELECT s.kind, s.source, s.outcome, s.count, s.waits, s.wait_seconds, s.stats_since FROM @extschema@.idem_stat_counters() AS s;
+
+COMMENT ON VIEW @extschema@.idem_stat IS 'what the calls in this database came to, one row for each kind, source and outcome that occurred';
+COMMENT ON COLUMN @extschema@.idem_stat.kind IS 'claim, attempt, lock, token, stock or purge';
+COMMENT ON COLUMN @extschema@.idem_stat.source IS 'null: locks and tokens, and all sources but the 200 busiest';
+COMMENT ON COLUMN @extschema@.idem_stat.outcome IS 'null: waits of calls that came to nothing that is counted';
+COMMENT ON COLUMN @extschema@.idem_stat.count IS 'how often; answers when they are committed or prepared, errors at once';
+COMMENT ON COLUMN @extschema@.idem_stat.waits IS 'how often such a call waited for another transaction';
+COMMENT ON COLUMN @extschema@.idem_stat.wait_seconds IS 'how long, in all';
+COMMENT ON COLUMN @extschema@.idem_stat.stats_since IS 'start of the server, idem_stat_reset or CREATE EXTENSION, whichever was last';
+
+CREATE FUNCTION @extschema@.idem_stat_runs(OUT run pg_catalog.text, OUT started_at pg_catalog.timestamptz, OUT ended_at pg_catalog.timestamptz, OUT keys_read pg_catalog.int8, OUT removed pg_catalog.int8, OUT seconds pg_catalog.float8)
+RETURNS SETOF pg_catalog.record
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'idem_stat_runs';
+
+COMMENT ON FUNCTION @extschema@.idem_stat_runs() IS
+'the rows of view idem_stat_run; none, and a notice, where idem_stat_counters has none';
+
+CREATE VIEW @extschema@.idem_stat_run AS
+	SELECT r.run, r.started_at, r.ended_at, r.keys_read, r.removed, r.seconds FROM @extschema@.idem_stat_runs() AS r;
+
+COMMENT ON VIEW @extschema@.idem_stat_run IS 'the last run of idem_purge and of idem_stock_expire in this database';
+COMMENT ON COLUMN @extschema@.idem_stat_run.run IS 'purge or expire';
+COMMENT ON COLUMN @extschema@.idem_stat_run.started_at IS 'when it was called';
+COMMENT ON COLUMN @extschema@.idem_stat_run.ended_at IS 'null: it runs, or was cut short';
+COMMENT ON COLUMN @extschema@.idem_stat_run.keys_read IS 'keys that were looked at; expire looks at those that are due only';
+COMMENT ON COLUMN @extschema@.idem_stat_run.removed IS 'rows that were removed, or orders that were ended, and committed';
+COMMENT ON COLUMN @extschema@.idem_stat_run.seconds IS 'how long it took, until its last commit';
+
+CREATE FUNCTION @extschema@.idem_stat_reset()
+RETURNS pg_catalog.void
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'idem_stat_reset';
+
+COMMENT ON FUNCTION @extschema@.idem_stat_reset() IS
+'for administrators: all counters of this database begin again at 0, at once and whatever becomes of the transaction';
+
+-- those of an extension that was dropped are not this one's
+SELECT @extschema@.idem_stat_reset();
+
+--
 -- Privileges
 --
 
@@ -540,6 +594,13 @@ REVOKE ALL ON FUNCTION @extschema@.idem_token_rekey() FROM PUBLIC;
 -- this makes stock out of nothing
 REVOKE ALL ON FUNCTION @extschema@.idem_stock_add(pg_catalog.text, pg_catalog.numeric, pg_catalog.int4) FROM PUBLIC;
 
+-- counters name the sources of all roles
+REVOKE ALL ON FUNCTION @extschema@.idem_stat_counters() FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.idem_stat_runs() FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.idem_stat_reset() FROM PUBLIC;
+REVOKE ALL ON TABLE @extschema@.idem_stat FROM PUBLIC;
+REVOKE ALL ON TABLE @extschema@.idem_stat_run FROM PUBLIC;
+
 -- ALTER DEFAULT PRIVILEGES may have granted all of this to others than PUBLIC
 DO LANGUAGE plpgsql $$
 DECLARE
@@ -556,6 +617,11 @@ BEGIN
 		WHERE c.relnamespace OPERATOR(pg_catalog.=) 'idem'::pg_catalog.regnamespace
 			AND a.grantee OPERATOR(pg_catalog.<>) 0 AND a.grantee OPERATOR(pg_catalog.<>) c.relowner
 		UNION
+		SELECT pg_catalog.format('REVOKE ALL ON TABLE %s FROM %s CASCADE', c.oid::pg_catalog.regclass, a.grantee::pg_catalog.regrole)
+		FROM pg_catalog.pg_class AS c, pg_catalog.aclexplode(c.relacl) AS a
+		WHERE c.oid OPERATOR(pg_catalog.=) ANY (ARRAY['@extschema@.idem_stat'::pg_catalog.regclass, '@extschema@.idem_stat_run'::pg_catalog.regclass])
+			AND a.grantee OPERATOR(pg_catalog.<>) 0 AND a.grantee OPERATOR(pg_catalog.<>) c.relowner
+		UNION
 		SELECT pg_catalog.format('REVOKE ALL ON ROUTINE %s FROM %s CASCADE', p.oid::pg_catalog.regprocedure, a.grantee::pg_catalog.regrole)
 		FROM pg_catalog.pg_extension AS e, pg_catalog.pg_depend AS d,
 			pg_catalog.pg_proc AS p, pg_catalog.aclexplode(p.proacl) AS a
@@ -564,10 +630,14 @@ BEGIN
 			AND d.refobjid OPERATOR(pg_catalog.=) e.oid
 			AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass
 			AND d.objid OPERATOR(pg_catalog.=) p.oid
-			AND p.proname OPERATOR(pg_catalog.=) ANY (ARRAY['idem_forget', 'idem_machine', 'idem_purge', 'idem_stock_add', 'idem_token_rekey'])
+			AND p.proname OPERATOR(pg_catalog.=) ANY (ARRAY['idem_forget', 'idem_machine', 'idem_purge', 'idem_stat_counters', 'idem_stat_reset', 'idem_stat_runs', 'idem_stock_add', 'idem_token_rekey'])
 			AND a.grantee OPERATOR(pg_catalog.<>) 0 AND a.grantee OPERATOR(pg_catalog.<>) p.proowner
 	LOOP
 		EXECUTE command;
 	END LOOP;
 END
 $$;
+
+-- who watches the server watches this, too; a view's functions are called by who reads it
+GRANT SELECT ON TABLE @extschema@.idem_stat, @extschema@.idem_stat_run TO pg_monitor;
+GRANT EXECUTE ON FUNCTION @extschema@.idem_stat_counters(), @extschema@.idem_stat_runs() TO pg_monitor;

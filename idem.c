@@ -28,6 +28,9 @@
  *		src/expire.c	stock: overdue orders give back
  *		src/bucket.c	the quantity of an item, in one row or many
  *		src/purge.c		the removal of what is finished
+ *		src/stat.c		counters in shared memory
+ *		src/stat_count.c	what is counted when
+ *		src/stat_view.c	the counters as rows
  *		src/store.c		our own hot tables, directly or through SQL
  *		src/batch_scan.c	many keys looked up at once
  *		src/table.c		is a table of ours as our script made it?
@@ -47,8 +50,8 @@
  * is recorded, and only plan.c, for the time of one statement on our own
  * tables, becomes their owner.
  *
- * Nothing is needed in shared_preload_libraries, and nothing survives in a
- * session between calls but kept plans, OIDs and compiled state machines, which
+ * Nothing is needed in shared_preload_libraries, but before PostgreSQL 17 for
+ * counters; and nothing survives in a session between calls but kept plans, OIDs and compiled state machines, which
  * the server's own messages make stale; so any connection pooler is fine.
  *
  * Portions Copyright (c) 2026, the idem authors
@@ -56,6 +59,7 @@
  *-------------------------------------------------------------------------
  */
 #include "src/machine.h"
+#include "src/stat.h"
 #include "src/store.h"
 #include "src/target.h"
 
@@ -69,6 +73,8 @@ void		_PG_init(void);
 void
 _PG_init(void)
 {
+	idem_stat_init();
+	idem_stat_count_init();
 	idem_table_init();
 	idem_store_init();
 	idem_machine_init();

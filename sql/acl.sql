@@ -25,7 +25,10 @@ FROM member m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND m.objid = p.
 SELECT p.oid::regprocedure AS odd, proacl, lanname, prosecdef, proconfig, provolatile, proparallel, proisstrict, proleakproof
 FROM member m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND m.objid = p.oid JOIN pg_language l ON l.oid = prolang
 WHERE lanname <> 'c' OR prosecdef OR proconfig IS NOT NULL OR provolatile <> 'v' OR proparallel <> 'u' OR proisstrict OR proleakproof
-   OR EXISTS (SELECT FROM aclexplode(proacl) a WHERE a.grantee NOT IN (0, proowner)) ORDER BY 1;
+   OR EXISTS (SELECT FROM aclexplode(proacl) a WHERE a.grantee NOT IN (0, proowner, 'pg_monitor'::regrole)) ORDER BY 1;
+-- who watches the server may read the counters
+SELECT p.oid::regprocedure AS watched, a.privilege_type FROM member m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND m.objid = p.oid, aclexplode(proacl) a WHERE a.grantee = 'pg_monitor'::regrole ORDER BY p.proname COLLATE "C";
+SELECT c.oid::regclass AS watched, a.grantee::regrole, a.privilege_type FROM member m JOIN pg_class c ON m.classid = 'pg_class'::regclass AND m.objid = c.oid, aclexplode(relacl) a WHERE relkind = 'v' AND a.grantee <> relowner ORDER BY c.relname COLLATE "C";
 -- each says what it is for
 SELECT p.oid::regprocedure AS without_comment FROM member m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND m.objid = p.oid WHERE obj_description(p.oid, 'pg_proc') IS NULL;
 -- the others, but the tables' row types, which are members from PostgreSQL 16 on: no privileges but the owner's

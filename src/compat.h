@@ -22,6 +22,10 @@
 #include "catalog/pg_proc.h"
 #include "utils/acl.h"
 
+#if PG_VERSION_NUM >= 170000
+#include "storage/dsm_registry.h"
+#endif
+
 #if PG_VERSION_NUM < 150000
 #error "idem needs PostgreSQL 15 or later"
 #endif
@@ -52,6 +56,26 @@
 /* 18 put the word before the declaration, where C11 wants it */
 #if PG_VERSION_NUM < 180000
 #define pg_noreturn pg_attribute_noreturn()
+#endif
+
+/*
+ * 17 has named segments of shared memory, which the first user makes; 19 gave
+ * the function that fills a new one a second argument.  Before 17 memory must
+ * be asked for at the server's start.
+ */
+#if PG_VERSION_NUM >= 190000
+#define IDEM_SEGMENT_ON_DEMAND 1
+#define IDEM_SEGMENT_INIT_ARGS void *ptr, void *arg
+#define idem_segment(name, size, init, found) \
+	GetNamedDSMSegment(name, size, init, found, NULL)
+#elif PG_VERSION_NUM >= 170000
+#define IDEM_SEGMENT_ON_DEMAND 1
+#define IDEM_SEGMENT_INIT_ARGS void *ptr
+#define idem_segment(name, size, init, found) \
+	GetNamedDSMSegment(name, size, init, found)
+#else
+#define IDEM_SEGMENT_ON_DEMAND 0
+#define IDEM_SEGMENT_INIT_ARGS void *ptr
 #endif
 
 /*

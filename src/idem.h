@@ -4,7 +4,7 @@
  *	  What every family of files uses: error codes, limits, arguments.
  *
  * Each family has one header, and includes only those of the families below
- * it: idem, then plan, store, and on these claim, token and stock; target and
+ * it: idem, then stat, plan, store, and on these claim, token and stock; target and
  * machine stand on idem alone.  script/lint holds the files to it.
  *
  * Portions Copyright (c) 2026, the idem authors

@@ -111,6 +111,8 @@ idem_lock(PG_FUNCTION_ARGS)
 	store.busy_is_answer = true;
 	taken = take(&store, name, ttl, &row);
 	idem_store_close(&store);
+	idem_stat_count(taken ? IDEM_STAT_LOCK_GRANTED : IDEM_STAT_LOCK_REFUSED,
+					IDEM_STAT_NO_SOURCE, 1);
 
 	if (!taken)
 		PG_RETURN_NULL();
@@ -159,6 +161,7 @@ idem_lock_check(PG_FUNCTION_ARGS)
 	if (!is_live(&row))
 		lost_error(name, &row, fence);
 	idem_store_close(&store);
+	idem_stat_no_outcome();
 
 	PG_RETURN_VOID();
 }
@@ -275,6 +278,10 @@ change_held(FunctionCallInfo fcinfo, const Interval *ttl)
 		changed = idem_store_update(&store, &row, row.values, row.nulls);
 	}
 	idem_store_close(&store);
+	if (changed)
+		idem_stat_no_outcome();
+	else
+		idem_stat_count(IDEM_STAT_LOCK_LOST, IDEM_STAT_NO_SOURCE, 1);
 
 	return changed;
 }
@@ -307,6 +314,7 @@ lost_error(Datum name, const IdemRow *row, int64 fence)
 	bool		known = row->presence == IDEM_PRESENT;
 	int64		current = known ? DatumGetInt64(row->values[LOCK_FENCE]) : 0;
 
+	idem_stat_count_now(IDEM_STAT_LOCK_LOST, IDEM_STAT_NO_SOURCE);
 	ereport(ERROR,
 			(errcode(ERRCODE_IDEM_STALE),
 			 errmsg("lock is lost"),

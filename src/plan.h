@@ -10,7 +10,7 @@
 #ifndef IDEM_PLAN_H
 #define IDEM_PLAN_H
 
-#include "idem.h"
+#include "stat.h"
 
 /* Most columns of a table of ours, and values of a statement. */
 #define IDEM_MAX_ATTS		10

@@ -185,6 +185,7 @@ idem_token_issue(PG_FUNCTION_ARGS)
 					 errhint("Pass a number of tokens, or null for no limit.")));
 		count_issue(binding, max_issues, per);
 	}
+	idem_stat_count(IDEM_STAT_TOKEN_ISSUED, IDEM_STAT_NO_SOURCE, 1);
 	PG_RETURN_TEXT_P(issue(binding, ttl));
 }
 
@@ -206,6 +207,8 @@ idem_token_consume(PG_FUNCTION_ARGS)
 	idem_store_open(&store, &idem_token_spent_table, IDEM_WRITE, true);
 	consumed = verify(given, binding, &token) && spend(&store, &token);
 	idem_store_close(&store);
+	idem_stat_count(consumed ? IDEM_STAT_TOKEN_CONSUMED : IDEM_STAT_TOKEN_REFUSED,
+					IDEM_STAT_NO_SOURCE, 1);
 
 	PG_RETURN_BOOL(consumed);
 }
@@ -230,9 +233,12 @@ idem_token_rotate(PG_FUNCTION_ARGS)
 	idem_store_open(&store, &idem_token_spent_table, IDEM_WRITE, true);
 	consumed = verify(given, binding, &token) && spend(&store, &token);
 	idem_store_close(&store);
+	idem_stat_count(consumed ? IDEM_STAT_TOKEN_CONSUMED : IDEM_STAT_TOKEN_REFUSED,
+					IDEM_STAT_NO_SOURCE, 1);
 
 	if (!consumed)
 		PG_RETURN_NULL();
+	idem_stat_count(IDEM_STAT_TOKEN_ISSUED, IDEM_STAT_NO_SOURCE, 1);
 	PG_RETURN_TEXT_P(issue(binding, ttl));
 }
 
@@ -438,15 +444,17 @@ refuse_issue(const Datum *binding, const IdemRow *row, int32 max_issues)
 		GetCurrentTimestamp();
 	int32		issued = DatumGetInt32(row->values[RATE_ISSUED]);
 
-	if (remaining > 0 && issued >= max_issues)
-		ereport(ERROR,
-				(errcode(ERRCODE_IDEM_TOO_MANY),
-				 errmsg("too many tokens were asked for"),
-				 errdetail("For %s %d tokens were issued in this window; the limit is %d.",
-						   idem_store_key(&idem_token_rate_table, binding),
-						   issued, max_issues),
-				 errhint("Try again in %lld s.",
-						 (long long) ((remaining - 1) / USECS_PER_SEC + 1))));
+	if (remaining <= 0 || issued < max_issues)
+		return;
+	idem_stat_count_now(IDEM_STAT_TOKEN_LIMITED, IDEM_STAT_NO_SOURCE);
+	ereport(ERROR,
+			(errcode(ERRCODE_IDEM_TOO_MANY),
+			 errmsg("too many tokens were asked for"),
+			 errdetail("For %s %d tokens were issued in this window; the limit is %d.",
+					   idem_store_key(&idem_token_rate_table, binding),
+					   issued, max_issues),
+			 errhint("Try again in %lld s.",
+					 (long long) ((remaining - 1) / USECS_PER_SEC + 1))));
 }
 
 /* One more in the row's window, or the first in one that begins now. */

@@ -1,0 +1,89 @@
+-- Pins the counters: what is counted under which name and when, who may look, and that a server that counts nothing says so.
+\set SHOW_CONTEXT never
+
+-- everybody may do, who watches may look
+CREATE ROLE regress_stat_user;
+CREATE ROLE regress_stat_watch IN ROLE pg_monitor;
+SET ROLE regress_stat_user;
+SELECT count(*) FROM idem_stat;
+SELECT count(*) FROM idem_stat_run;
+SELECT count(*) FROM idem_stat_counters();
+SELECT count(*) FROM idem_stat_runs();
+SELECT idem_stat_reset();
+SET ROLE regress_stat_watch;
+SELECT idem_stat_reset();
+
+\o /dev/null
+SELECT count(*) FROM idem_stat, idem_stat_run;
+\o
+RESET ROLE;
+SELECT attname, format_type(atttypid, atttypmod), col_description(attrelid, attnum) FROM pg_attribute WHERE attrelid IN ('idem_stat'::regclass, 'idem_stat_run'::regclass) AND attnum > 0 ORDER BY attrelid, attnum;
+
+-- before PostgreSQL 17 without preload: nothing, and it says so (expected/stat_1.out)
+TABLE idem_stat;
+TABLE idem_stat_run;
+SELECT idem_stat_reset();
+SELECT current_setting('server_version_num')::integer < 170000 AND current_setting('shared_preload_libraries') !~ '\midem\M' AS nothing \gset
+\if :nothing
+DROP ROLE regress_stat_user, regress_stat_watch;
+\quit
+\endif
+
+-- what is counted in this file; no other test runs in this database meanwhile
+CREATE VIEW pg_temp.counted AS SELECT kind, source, outcome, count, waits FROM idem_stat WHERE stats_since > now() - interval '1 hour' AND wait_seconds = 0 ORDER BY kind COLLATE "C", source COLLATE "C", outcome COLLATE "C";
+SELECT idem_stat_reset();
+TABLE pg_temp.counted;
+
+-- locks
+SELECT idem_lock('stat 1') AS granted, idem_lock('stat 1') AS refused \gset
+SELECT idem_lock_renew('stat 1', :granted), idem_lock_renew('stat 1', :granted + 1) AS lost, idem_unlock('stat 1', :granted), idem_unlock('stat 1', :granted) AS lost;
+SELECT idem_lock_check('stat 1', :granted);
+TABLE pg_temp.counted;
+
+-- tokens
+SELECT idem_token_issue('stat') AS token \gset
+SELECT idem_token_consume(:'token', 'stat') AS consumed, idem_token_consume(:'token', 'stat') AS refused, idem_token_consume('no token', 'stat') AS refused;
+SELECT idem_token_rotate(:'token', 'stat') AS refused;
+SELECT length(idem_token_rotate(idem_token_issue('stat'), 'stat')) AS two_issued_one_consumed;
+SELECT length(idem_token_issue('stat', 'limit', max_issues => 1)) AS issued;
+SELECT idem_token_issue('stat', 'limit', max_issues => 1) AS limited;
+TABLE pg_temp.counted;
+
+-- what is rolled back does not count; what raises does
+SELECT idem_stat_reset();
+BEGIN;
+SELECT idem_lock('stat 2') IS NOT NULL AS granted;
+TABLE pg_temp.counted;
+SAVEPOINT a;
+SELECT idem_lock('stat 3') IS NOT NULL AS rolled_back;
+SAVEPOINT b;
+SELECT idem_lock('stat 4') IS NOT NULL AS rolled_back;
+RELEASE b;
+ROLLBACK TO a;
+SELECT idem_lock_check('stat 4', 1);
+ROLLBACK TO a;
+SELECT idem_lock('stat 5') IS NOT NULL AS granted;
+RELEASE a;
+TABLE pg_temp.counted;
+COMMIT;
+TABLE pg_temp.counted;
+BEGIN;
+SELECT idem_lock('stat 6') IS NOT NULL AS rolled_back;
+ROLLBACK;
+TABLE pg_temp.counted;
+-- many savepoints, one in another, and each with its own
+DO $$
+BEGIN
+	FOR i IN 1 .. 300 LOOP
+		BEGIN
+			PERFORM idem_lock('stat loop ' || i);
+			IF i % 3 = 0 THEN
+				RAISE division_by_zero;
+			END IF;
+		EXCEPTION WHEN division_by_zero THEN
+		END;
+	END LOOP;
+END $$;
+SELECT outcome, count FROM pg_temp.counted;
+
+DROP ROLE regress_stat_user, regress_stat_watch;
