@@ -33,7 +33,7 @@ OBJS = \
 	src/state.o \
 	src/stock.o \
 	src/store.o \
-	src/table.o \
+	src/store_guard.o \
 	src/target.o \
 	src/target_sql.o \
 	src/token.o \

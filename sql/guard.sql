@@ -368,7 +368,7 @@ SELECT idem_claim('guard', 'c with', '{}'), regress_guard.state($$SELECT idem_cl
 ROLLBACK;
 -- a foreign key to it, which puts triggers on it
 BEGIN;
-CREATE TABLE regress_guard.ref (s text COLLATE "C", k text COLLATE "C", FOREIGN KEY (s, k) REFERENCES idem.claim);
+CREATE TABLE regress_guard.ref (s text COLLATE "C", k text COLLATE "C", FOREIGN KEY (s, k) REFERENCES idem.claim (source, seq));
 SELECT regress_guard.work('c10'), regress_guard.route(), regress_guard.intact();
 INSERT INTO regress_guard.ref VALUES ('guard', 'c10 a');
 SELECT regress_guard.state($$SELECT idem_forget('guard', 'c10 a')$$);
@@ -427,15 +427,14 @@ ALTER TABLE idem.claim_shell RENAME TO claim;
 SELECT regress_guard.work('d2'), regress_guard.intact();
 SELECT idem_claim('guard', 'd1 a'), idem_response('guard', 'd1 a');
 
--- and three: it is a view of one
+-- and three: it is a view of one, of which nobody can say that a key is there once only
 \c -
 SET idem.force_sql = off;
 SELECT regress_guard.work('v1'), regress_guard.route();
 BEGIN;
 ALTER TABLE idem.claim RENAME TO claim_shell;
 CREATE VIEW idem.claim AS SELECT * FROM idem.claim_shell;
-SELECT regress_guard.work('v2'), regress_guard.route();
-SELECT count(*) > 0 AS in_the_shell FROM idem.claim_shell WHERE seq LIKE 'v2%';
+SELECT regress_guard.work('v2');
 ROLLBACK;
 SELECT regress_guard.work('v2'), regress_guard.intact();
 

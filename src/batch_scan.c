@@ -4,23 +4,24 @@
  *	  Many keys looked up at once: one descent into the index for all that
  *	  lie close together.
  *
- * Of what a claim costs, nearly half is the way from the index's root to the
- * place where the key would be.  The keys of a batch are often neighbours:
+ * Of what a claim costs, nearly half is the descent from the index's root to
+ * the place where the key would be.  The keys of a batch are often neighbours:
  * numbered messages, which are all new, or all there.  So the first key is
- * looked up from the root, and from there the walk goes on along the index: a
+ * looked up from the root, and from there the scan goes on along the index: a
  * key is absent if the next row lies behind it.
  *
- * When the keys lie far apart, the rows between them cost more than another
- * descent.  The walk therefore has patience for a few, and for half as many
- * each time that was in vain; at the end it only descends.
+ * Where the keys lie far apart, or other sources have keys between them, the
+ * rows between cost more than another descent.  So the scan skips at most
+ * max_skip rows for a key, and half as many after each time that this did not
+ * suffice.  At 0 each key is looked up from the root.
  *
  * Concurrency.  The answers are those of idem_store_find for a reserved key,
- * for the same reason: all keys are reserved before the walk begins, so what
+ * for the same reason: all keys are reserved before the scan begins, so what
  * others who reserve have inserted is in the index by then, and nothing is
- * added while the walk is under way.  That the walk reads a row a little
- * before its key's turn makes no difference to a snapshot that is as old as
- * the answer anyhow.  What SQL inserts without reserving is found by the unique
- * index.  Under serializable each key is looked up for itself: a walk would
+ * added while the scan is under way.  The scan reads a row a little before its
+ * key's turn.  That makes no difference, for the snapshot is as old as the
+ * answer anyhow.  What SQL inserts without reserving is found by the unique
+ * index.  Under serializable each key is looked up for itself: a scan would
  * depend on all that lies between, and fail for others' keys.
  *
  * Portions Copyright (c) 2026, the idem authors
@@ -36,17 +37,16 @@
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
-#include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
 /* So many rows cost about as much to step over as a descent. */
-#define PATIENCE		8
+#define MAX_SKIP		8
 
-static void begin_at(IdemBatchScan *walk, const Datum *key);
-static void step(IdemBatchScan *walk);
-static int	compare_ahead(const IdemBatchScan *walk, const Datum *key);
+static void begin_at(IdemBatchScan *scan, const Datum *key);
+static void step(IdemBatchScan *scan);
+static int	compare_ahead(const IdemBatchScan *scan, const Datum *key);
 
 
 /*
@@ -54,104 +54,107 @@ static int	compare_ahead(const IdemBatchScan *walk, const Datum *key);
  * alone, and come in the index's order.  Direct route only.
  */
 void
-idem_batch_scan_begin(IdemBatchScan *walk, IdemStore *store, const Datum *keys, int n)
+idem_batch_scan_begin(IdemBatchScan *scan, IdemStore *store, const Datum *keys, int n)
 {
 	Assert(idem_store_is_direct(store) && store->nreserved == n);
 
-	walk->store = store;
-	walk->last = keys + (n - 1) * store->table->nkeys;
-	walk->scandesc = NULL;
-	InitDirtySnapshot(walk->snapshot);
-	walk->patience = IsolationIsSerializable() ? 0 : PATIENCE;
+	scan->store = store;
+	scan->last = keys + (n - 1) * store->table->nkeys;
+	scan->scandesc = NULL;
+	InitDirtySnapshot(scan->snapshot);
+	scan->max_skip = IsolationIsSerializable() ? 0 : MAX_SKIP;
 }
 
 /* What is known of the next key. */
 void
-idem_batch_scan_find(IdemBatchScan *walk, const Datum *key, IdemRow *row)
+idem_batch_scan_find(IdemBatchScan *scan, const Datum *key, IdemRow *row)
 {
-	int			in_vain = 0;
+	int			skipped = 0;
 	int			compared;
 
-	if (walk->patience == 0)
+	if (scan->max_skip == 0)
 	{
-		idem_store_find(walk->store, key, row);
+		idem_store_find(scan->store, key, row);
 		return;
 	}
 
 	CHECK_FOR_INTERRUPTS();
 	row->presence = IDEM_ABSENT;
-	if (walk->scandesc == NULL)
-		begin_at(walk, key);
-	while (walk->ahead != NULL && (compared = compare_ahead(walk, key)) <= 0)
+	if (scan->scandesc == NULL)
+		begin_at(scan, key);
+	while (scan->ahead != NULL && (compared = compare_ahead(scan, key)) <= 0)
 	{
-		if (compared < 0 && ++in_vain > walk->patience)
+		if (compared < 0 && ++skipped > scan->max_skip)
 		{
-			idem_batch_scan_end(walk);
-			walk->patience /= 2;
-			idem_store_find(walk->store, key, row);
+			idem_batch_scan_end(scan);
+			scan->max_skip /= 2;
+			idem_store_find(scan->store, key, row);
 			return;
 		}
 		/* as in a scan for one key, what is committed is the answer */
 		if (compared == 0 && row->presence != IDEM_PRESENT)
-			(void) idem_store_judge(walk->store, walk->ahead, &walk->snapshot,
+			(void) idem_store_judge(scan->store, scan->ahead, &scan->snapshot,
 									row);
-		step(walk);
+		step(scan);
 	}
 }
 
-/* Ends a walk, wherever it is. */
+/* Ends a scan, wherever it is. */
 void
-idem_batch_scan_end(IdemBatchScan *walk)
+idem_batch_scan_end(IdemBatchScan *scan)
 {
-	if (walk->scandesc != NULL)
-		systable_endscan_ordered(walk->scandesc);
-	walk->scandesc = NULL;
+	if (scan->scandesc != NULL)
+		systable_endscan_ordered(scan->scandesc);
+	scan->scandesc = NULL;
 }
 
 
 /* Begins the scan at a key; it ends at the last one. */
 static void
-begin_at(IdemBatchScan *walk, const Datum *key)
+begin_at(IdemBatchScan *scan, const Datum *key)
 {
-	const IdemStore *store = walk->store;
+	const IdemStore *store = scan->store;
 	int			last = store->table->nkeys - 1;
-	ScanKeyData scankeys[IDEM_MAX_KEYS + 1];
+	ScanKeyData scankeys[2];
 
-	Assert(store->table->atttypes[last] == TEXTOID);
+	/* the index has the last column of the key first, and the other behind it */
+	Assert(store->table->reversed && store->table->nkeys == 2);
 
-	for (int i = 0; i < last; i++)
-		idem_store_scankey(&scankeys[i], store->table, i, key[i]);
-	ScanKeyEntryInitialize(&scankeys[last], 0, last + 1,
+	ScanKeyEntryInitialize(&scankeys[0], 0, last + 1,
 						   BTGreaterEqualStrategyNumber, TEXTOID,
 						   C_COLLATION_OID, F_TEXT_GE, key[last]);
-	ScanKeyEntryInitialize(&scankeys[last + 1], 0, last + 1,
+	ScanKeyEntryInitialize(&scankeys[1], 0, last + 1,
 						   BTLessEqualStrategyNumber, TEXTOID,
-						   C_COLLATION_OID, F_TEXT_LE, walk->last[last]);
+						   C_COLLATION_OID, F_TEXT_LE, scan->last[last]);
 
-	walk->scandesc = systable_beginscan_ordered(store->heap, store->index,
-												&walk->snapshot, last + 2,
+	scan->scandesc = systable_beginscan_ordered(store->heap, store->index,
+												&scan->snapshot, 2,
 												scankeys);
-	step(walk);
+	step(scan);
 }
 
 /* Goes on to the next row. */
 static void
-step(IdemBatchScan *walk)
+step(IdemBatchScan *scan)
 {
-	walk->ahead = systable_getnext_ordered(walk->scandesc,
+	scan->ahead = systable_getnext_ordered(scan->scandesc,
 										   ForwardScanDirection);
 }
 
 /* Where the row ahead lies: before the key (< 0), at it, or behind it. */
 static int
-compare_ahead(const IdemBatchScan *walk, const Datum *key)
+compare_ahead(const IdemBatchScan *scan, const Datum *key)
 {
-	int			last = walk->store->table->nkeys - 1;
-	bool		isnull;
-	Datum		ahead = heap_getattr(walk->ahead, last + 1,
-									 RelationGetDescr(walk->store->heap),
-									 &isnull);
+	TupleDesc	desc = RelationGetDescr(scan->store->heap);
+	int			result = 0;
 
-	return DatumGetInt32(DirectFunctionCall2Coll(bttextcmp, C_COLLATION_OID,
-												 ahead, key[last]));
+	for (int i = scan->store->table->nkeys - 1; i >= 0 && result == 0; i--)
+	{
+		bool		isnull;
+
+		result = idem_compare_bytes(heap_getattr(scan->ahead, i + 1, desc,
+												 &isnull),
+									key[i]);
+	}
+	return result;
 }

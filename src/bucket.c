@@ -97,12 +97,12 @@ IdemTable	idem_stock_table = {
 	.keyname = "item, bucket",
 	.nkeys = STOCK_KEYS,
 	.natts = STOCK_COLUMNS,
-	.atttypes = {TEXTOID, INT4OID, NUMERICOID},
-	.required = STOCK_COLUMNS,
-	.find = IDEM_PLAN_STOCK_FIND,
-	.insert = IDEM_PLAN_STOCK_INSERT,
-	.lock = IDEM_PLAN_STOCK_LOCK,
-	.update = IDEM_PLAN_STOCK_UPDATE
+	.columns = {
+		{"item", TEXTOID},
+		{"bucket", INT4OID},
+		{"quantity", NUMERICOID}
+	},
+	.required = STOCK_COLUMNS
 };
 
 static int	read_from(IdemStore *store, Datum item, int32 first,

@@ -40,15 +40,21 @@ IdemTable	idem_claim_table = {
 	.relname = "claim",
 	.keyname = "source, seq",
 	.nkeys = CLAIM_KEYS,
+	.reversed = true,
 	.natts = CLAIM_COLUMNS,
 	.required = CLAIM_FENCE + 1,
-	.atttypes = {TEXTOID, TEXTOID, TEXTOID, CHAROID, INT8OID,
-	TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, BYTEAOID, JSONOID},
-	.find = IDEM_PLAN_CLAIM_FIND,
-	.insert = IDEM_PLAN_CLAIM_INSERT,
-	.lock = IDEM_PLAN_CLAIM_LOCK,
-	.lock_at_once = IDEM_PLAN_CLAIM_LOCK_AT_ONCE,
-	.update = IDEM_PLAN_CLAIM_UPDATE
+	.columns = {
+		{"source", TEXTOID},
+		{"seq", TEXTOID},
+		{"owner", TEXTOID},
+		{"status", CHAROID},
+		{"fence", INT8OID},
+		{"claimed_at", TIMESTAMPTZOID},
+		{"completed_at", TIMESTAMPTZOID},
+		{"lease_until", TIMESTAMPTZOID},
+		{"request", BYTEAOID},
+		{"response", JSONOID}
+	}
 };
 
 

@@ -40,6 +40,11 @@
 #define object_aclcheck(classid, objectid, roleid, mode) \
 	(AssertMacro((classid) == ProcedureRelationId), \
 	 pg_proc_aclcheck(objectid, roleid, mode))
+#define idem_namespace_aclcheck(schema, role, mode) \
+	pg_namespace_aclcheck(schema, role, mode)
+#else
+#define idem_namespace_aclcheck(schema, role, mode) \
+	object_aclcheck(NamespaceRelationId, schema, role, mode)
 #endif
 
 /* 16 made SET ROLE an option of each grant; before, every member could */

@@ -67,13 +67,13 @@ static IdemTable lock_table = {
 	.nkeys = 1,
 	.natts = LOCK_COLUMNS,
 	.required = LOCK_LOCKED_AT + 1,
-	.atttypes = {TEXTOID, TEXTOID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID},
-	.find = IDEM_PLAN_LOCK_FIND,
-	.insert = IDEM_PLAN_LOCK_INSERT,
-	.lock = IDEM_PLAN_LOCK_LOCK,
-	.lock_at_once = IDEM_PLAN_LOCK_LOCK_AT_ONCE,
-	.share = IDEM_PLAN_LOCK_SHARE,
-	.update = IDEM_PLAN_LOCK_UPDATE
+	.columns = {
+		{"name", TEXTOID},
+		{"owner", TEXTOID},
+		{"fence", INT8OID},
+		{"locked_at", TIMESTAMPTZOID},
+		{"lease_until", TIMESTAMPTZOID}
+	}
 };
 
 static bool take(IdemStore *store, Datum name, const Interval *ttl,

@@ -76,6 +76,21 @@ static Size cache_bytes = 0;
 static Oid	transition_relid = InvalidOid;
 static uint64 cache_generation = 0;
 
+static IdemTable transition_table = {
+	.relname = "transition",
+	.keyname = "machine, position",
+	.nkeys = 2,
+	.natts = 4,
+	.required = 3,
+	.columns = {
+		{"machine", TEXTOID},
+		{"position", INT8OID},
+		{"from_state", TEXTOID},
+		{"to_state", TEXTOID}
+	},
+	.metadata = true
+};
+
 static const char *const verdict_names[] = {
 	[IDEM_SAME] = "same",
 	[IDEM_APPLY] = "apply",
@@ -359,12 +374,12 @@ save_machine(const IdemMachine *machine, Oid owner)
 static Oid
 table_owner(LOCKMODE lockmode)
 {
-	Relation	rel;
-	Oid			owner;
+	Relation	index;
+	Relation	rel = idem_table_open(&transition_table, lockmode, false,
+									  &index);
+	Oid			owner = rel->rd_rel->relowner;
 
-	transition_relid = idem_find_table("transition");
-	rel = table_open(transition_relid, lockmode);
-	owner = rel->rd_rel->relowner;
+	transition_relid = RelationGetRelid(rel);
 	table_close(rel, NoLock);
 	return owner;
 }

@@ -30,7 +30,7 @@
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
-static bool execute_within(IdemPlan plan, Oid owner, const Datum *values,
+static bool execute_within(IdemTable *table, IdemStatement statement, Oid owner, const Datum *values,
 						   const bool *nulls, int ms, uint64 *processed);
 
 
@@ -39,12 +39,13 @@ static bool execute_within(IdemPlan plan, Oid owner, const Datum *values,
  * False: it would have had to wait, and nothing is done.
  */
 bool
-idem_nowait_execute(IdemPlan plan, Oid owner, const Datum *values,
+idem_nowait_execute(IdemTable *table, IdemStatement statement, Oid owner, const Datum *values,
 					const bool *nulls, int tries, uint64 *processed)
 {
 	for (int i = 0; i < tries; i++)
 	{
-		if (execute_within(plan, owner, values, nulls, 1 << i, processed))
+		if (execute_within(table, statement, owner, values, nulls, 1 << i,
+						   processed))
 			return true;
 		if (MyProc->waitLockMode == ShareLock)
 			break;
@@ -58,8 +59,9 @@ idem_nowait_execute(IdemPlan plan, Oid owner, const Datum *values,
  * milliseconds.  A subtransaction is what allows to go on after that.
  */
 static bool
-execute_within(IdemPlan plan, Oid owner, const Datum *values,
-			   const bool *nulls, int ms, uint64 *processed)
+execute_within(IdemTable *table, IdemStatement statement, Oid owner,
+			   const Datum *values, const bool *nulls, int ms,
+			   uint64 *processed)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	ResourceOwner resources = CurrentResourceOwner;
@@ -76,8 +78,8 @@ execute_within(IdemPlan plan, Oid owner, const Datum *values,
 		(void) set_config_option("lock_timeout", timeout, PGC_USERSET,
 								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
 								 false);
-		*processed = idem_plan_execute(plan, owner, false, values, nulls, NULL,
-									   NULL, 0);
+		*processed = idem_table_execute(table, statement, owner, false,
+										values, nulls, NULL, NULL);
 		AtEOXact_GUC(true, nestlevel);
 		ReleaseCurrentSubTransaction();
 	}

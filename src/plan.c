@@ -30,108 +30,25 @@
 #include "plan.h"
 
 #include "access/xact.h"
-#include "catalog/pg_collation.h"
-#include "catalog/pg_opclass.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
-#include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/snapmgr.h"
-#include "utils/syscache.h"
-
-#define MAX_ARGS	IDEM_MAX_ATTS
-
-typedef struct KeptPlan
-{
-	const char *text;
-	int			expected;		/* code that SPI must answer with */
-	int			nargs;
-	Oid			argtypes[MAX_ARGS];
-	bool		metadata;		/* latest state, whatever the isolation level */
-	SPIPlanPtr	plan;			/* NULL until the first use */
-} KeptPlan;
-
-#define CLAIM_ALL \
-	"source, seq, owner, status, fence, claimed_at, completed_at," \
-	" lease_until, request, response"
 
 #define CLAIM_BY_KEY \
 	" WHERE source OPERATOR(pg_catalog.=) $1" \
 	" AND seq OPERATOR(pg_catalog.=) $2"
 
-#define CLAIM_TYPES \
-	{TEXTOID, TEXTOID, TEXTOID, CHAROID, INT8OID, TIMESTAMPTZOID, \
-	 TIMESTAMPTZOID, TIMESTAMPTZOID, BYTEAOID, JSONOID}
-
-#define LOCK_ALL \
-	"name, owner, fence, locked_at, lease_until"
-
-#define LOCK_BY_KEY \
-	" WHERE name OPERATOR(pg_catalog.=) $1"
-
-#define LOCK_TYPES \
-	{TEXTOID, TEXTOID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID}
-
 #define TOKEN_KEY_COLUMNS	"id, secret, created_at, verify_until"
-#define TOKEN_SPENT_COLUMNS	"nonce, expires_at, consumed_at"
-#define TOKEN_RATE_COLUMNS	"purpose, subject, window_end, issued"
-
-#define TOKEN_RATE_BY_KEY \
-	" WHERE purpose OPERATOR(pg_catalog.=) $1" \
-	" AND subject OPERATOR(pg_catalog.=) $2"
-
 #define STOCK_BY_KEY \
 	" WHERE item OPERATOR(pg_catalog.=) $1" \
 	" AND bucket OPERATOR(pg_catalog.=) $2"
 
-#define HOLD_COLUMNS \
-	"source, seq, owner, status, expires_at, reserved_at, decided_at," \
-	" items, buckets, quantities"
-
-#define HOLD_TYPES \
-	{TEXTOID, TEXTOID, TEXTOID, CHAROID, TIMESTAMPTZOID, TIMESTAMPTZOID, \
-	 TIMESTAMPTZOID, TEXTARRAYOID, INT4ARRAYOID, NUMERICARRAYOID}
-
-static KeptPlan kept_plans[IDEM_PLANS] = {
-	[IDEM_PLAN_CLAIM_FIND] = {
-		.text = "SELECT " CLAIM_ALL " FROM idem.claim" CLAIM_BY_KEY,
-		.expected = SPI_OK_SELECT,
-		.nargs = 2,
-		.argtypes = {TEXTOID, TEXTOID}
-	},
-	[IDEM_PLAN_CLAIM_INSERT] = {
-		.text = "INSERT INTO idem.claim (" CLAIM_ALL ")"
-		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
-		" ON CONFLICT DO NOTHING",
-		.expected = SPI_OK_INSERT,
-		.nargs = 10,
-		.argtypes = CLAIM_TYPES
-	},
-	[IDEM_PLAN_CLAIM_LOCK] = {
-		.text = "SELECT FROM idem.claim" CLAIM_BY_KEY " FOR NO KEY UPDATE",
-		.expected = SPI_OK_SELECT,
-		.nargs = 2,
-		.argtypes = {TEXTOID, TEXTOID}
-	},
-	[IDEM_PLAN_CLAIM_LOCK_AT_ONCE] = {
-		.text = "SELECT FROM idem.claim" CLAIM_BY_KEY
-		" FOR NO KEY UPDATE NOWAIT",
-		.expected = SPI_OK_SELECT,
-		.nargs = 2,
-		.argtypes = {TEXTOID, TEXTOID}
-	},
-	[IDEM_PLAN_CLAIM_UPDATE] = {
-		.text = "UPDATE idem.claim SET owner = $3, status = $4, fence = $5,"
-		" claimed_at = $6, completed_at = $7, lease_until = $8,"
-		" request = $9, response = $10" CLAIM_BY_KEY,
-		.expected = SPI_OK_UPDATE,
-		.nargs = 10,
-		.argtypes = CLAIM_TYPES
-	},
-
+static IdemKeptPlan kept_plans[IDEM_PLANS] = {
 	/* not while it runs: $3 is the present time, status r has a lease */
 	[IDEM_PLAN_CLAIM_FORGET] = {
 		.text = "DELETE FROM idem.claim" CLAIM_BY_KEY
@@ -151,17 +68,17 @@ static KeptPlan kept_plans[IDEM_PLANS] = {
 	[IDEM_PLAN_CLAIM_WINDOW] = {
 		.text = "SELECT source, seq FROM ("
 		"SELECT source, seq FROM idem.claim"
-		" WHERE ROW(source, seq) OPERATOR(pg_catalog.>) ROW($1, $2)"
-		" ORDER BY source, seq LIMIT $3) AS keys"
-		" ORDER BY source DESC, seq DESC LIMIT 1",
+		" WHERE ROW(seq, source) OPERATOR(pg_catalog.>) ROW($2, $1)"
+		" ORDER BY seq, source LIMIT $3) AS keys"
+		" ORDER BY seq DESC, source DESC LIMIT 1",
 		.expected = SPI_OK_SELECT,
 		.nargs = 3,
 		.argtypes = {TEXTOID, TEXTOID, INT4OID}
 	},
 	[IDEM_PLAN_CLAIM_PURGE] = {
 		.text = "DELETE FROM idem.claim"
-		" WHERE ROW(source, seq) OPERATOR(pg_catalog.>) ROW($1, $2)"
-		" AND ROW(source, seq) OPERATOR(pg_catalog.<=) ROW($3, $4)"
+		" WHERE ROW(seq, source) OPERATOR(pg_catalog.>) ROW($2, $1)"
+		" AND ROW(seq, source) OPERATOR(pg_catalog.<=) ROW($4, $3)"
 		" AND (status OPERATOR(pg_catalog.=) 'd'"
 		"  OR status OPERATOR(pg_catalog.=) 'f'"
 		"  OR status OPERATOR(pg_catalog.=) 'c')"
@@ -169,46 +86,6 @@ static KeptPlan kept_plans[IDEM_PLANS] = {
 		.expected = SPI_OK_DELETE,
 		.nargs = 5,
 		.argtypes = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID}
-	},
-
-	[IDEM_PLAN_LOCK_FIND] = {
-		.text = "SELECT " LOCK_ALL " FROM idem.lock" LOCK_BY_KEY,
-		.expected = SPI_OK_SELECT,
-		.nargs = 1,
-		.argtypes = {TEXTOID}
-	},
-	[IDEM_PLAN_LOCK_INSERT] = {
-		.text = "INSERT INTO idem.lock (" LOCK_ALL ")"
-		" VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
-		.expected = SPI_OK_INSERT,
-		.nargs = 5,
-		.argtypes = LOCK_TYPES
-	},
-	[IDEM_PLAN_LOCK_LOCK] = {
-		.text = "SELECT FROM idem.lock" LOCK_BY_KEY " FOR NO KEY UPDATE",
-		.expected = SPI_OK_SELECT,
-		.nargs = 1,
-		.argtypes = {TEXTOID}
-	},
-	[IDEM_PLAN_LOCK_LOCK_AT_ONCE] = {
-		.text = "SELECT FROM idem.lock" LOCK_BY_KEY
-		" FOR NO KEY UPDATE NOWAIT",
-		.expected = SPI_OK_SELECT,
-		.nargs = 1,
-		.argtypes = {TEXTOID}
-	},
-	[IDEM_PLAN_LOCK_SHARE] = {
-		.text = "SELECT FROM idem.lock" LOCK_BY_KEY " FOR SHARE",
-		.expected = SPI_OK_SELECT,
-		.nargs = 1,
-		.argtypes = {TEXTOID}
-	},
-	[IDEM_PLAN_LOCK_UPDATE] = {
-		.text = "UPDATE idem.lock SET owner = $2, fence = $3, locked_at = $4,"
-		" lease_until = $5" LOCK_BY_KEY,
-		.expected = SPI_OK_UPDATE,
-		.nargs = 5,
-		.argtypes = LOCK_TYPES
 	},
 
 	/* one row always; both null if there is no such machine */
@@ -241,22 +118,6 @@ static KeptPlan kept_plans[IDEM_PLANS] = {
 		.metadata = true
 	},
 
-	[IDEM_PLAN_TOKEN_KEY_FIND] = {
-		.text = "SELECT " TOKEN_KEY_COLUMNS " FROM idem.token_key"
-		" WHERE id OPERATOR(pg_catalog.=) $1",
-		.expected = SPI_OK_SELECT,
-		.nargs = 1,
-		.argtypes = {TEXTOID},
-		.metadata = true
-	},
-	[IDEM_PLAN_TOKEN_KEY_INSERT] = {
-		.text = "INSERT INTO idem.token_key (" TOKEN_KEY_COLUMNS ")"
-		" VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
-		.expected = SPI_OK_INSERT,
-		.nargs = 4,
-		.argtypes = {TEXTOID, BYTEAOID, TIMESTAMPTZOID, TIMESTAMPTZOID}
-	},
-
 	/* after a restore there are several that may sign: all agree on one */
 	[IDEM_PLAN_TOKEN_KEY_SIGNING] = {
 		.text = "SELECT " TOKEN_KEY_COLUMNS " FROM idem.token_key"
@@ -280,20 +141,6 @@ static KeptPlan kept_plans[IDEM_PLANS] = {
 		.argtypes = {TIMESTAMPTZOID}
 	},
 
-	[IDEM_PLAN_TOKEN_SPENT_FIND] = {
-		.text = "SELECT " TOKEN_SPENT_COLUMNS " FROM idem.token_spent"
-		" WHERE nonce OPERATOR(pg_catalog.=) $1",
-		.expected = SPI_OK_SELECT,
-		.nargs = 1,
-		.argtypes = {TEXTOID}
-	},
-	[IDEM_PLAN_TOKEN_SPENT_INSERT] = {
-		.text = "INSERT INTO idem.token_spent (" TOKEN_SPENT_COLUMNS ")"
-		" VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
-		.expected = SPI_OK_INSERT,
-		.nargs = 3,
-		.argtypes = {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID}
-	},
 	[IDEM_PLAN_TOKEN_SPENT_WINDOW] = {
 		.text = "SELECT nonce FROM ("
 		"SELECT nonce FROM idem.token_spent"
@@ -317,34 +164,6 @@ static KeptPlan kept_plans[IDEM_PLANS] = {
 		.argtypes = {TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID}
 	},
 
-	[IDEM_PLAN_TOKEN_RATE_FIND] = {
-		.text = "SELECT " TOKEN_RATE_COLUMNS " FROM idem.token_rate"
-		TOKEN_RATE_BY_KEY,
-		.expected = SPI_OK_SELECT,
-		.nargs = 2,
-		.argtypes = {TEXTOID, TEXTOID}
-	},
-	[IDEM_PLAN_TOKEN_RATE_INSERT] = {
-		.text = "INSERT INTO idem.token_rate (" TOKEN_RATE_COLUMNS ")"
-		" VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
-		.expected = SPI_OK_INSERT,
-		.nargs = 4,
-		.argtypes = {TEXTOID, TEXTOID, TIMESTAMPTZOID, INT4OID}
-	},
-	[IDEM_PLAN_TOKEN_RATE_LOCK] = {
-		.text = "SELECT FROM idem.token_rate" TOKEN_RATE_BY_KEY
-		" FOR NO KEY UPDATE",
-		.expected = SPI_OK_SELECT,
-		.nargs = 2,
-		.argtypes = {TEXTOID, TEXTOID}
-	},
-	[IDEM_PLAN_TOKEN_RATE_UPDATE] = {
-		.text = "UPDATE idem.token_rate SET window_end = $3, issued = $4"
-		TOKEN_RATE_BY_KEY,
-		.expected = SPI_OK_UPDATE,
-		.nargs = 4,
-		.argtypes = {TEXTOID, TEXTOID, TIMESTAMPTZOID, INT4OID}
-	},
 	[IDEM_PLAN_TOKEN_RATE_WINDOW] = {
 		.text = "SELECT purpose, subject FROM ("
 		"SELECT purpose, subject FROM idem.token_rate"
@@ -365,19 +184,6 @@ static KeptPlan kept_plans[IDEM_PLANS] = {
 		.argtypes = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID}
 	},
 
-	[IDEM_PLAN_STOCK_FIND] = {
-		.text = "SELECT item, bucket, quantity FROM idem.stock" STOCK_BY_KEY,
-		.expected = SPI_OK_SELECT,
-		.nargs = 2,
-		.argtypes = {TEXTOID, INT4OID}
-	},
-	[IDEM_PLAN_STOCK_INSERT] = {
-		.text = "INSERT INTO idem.stock (item, bucket, quantity)"
-		" VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
-		.expected = SPI_OK_INSERT,
-		.nargs = 3,
-		.argtypes = {TEXTOID, INT4OID, NUMERICOID}
-	},
 	[IDEM_PLAN_STOCK_LOCK] = {
 		.text = "SELECT quantity FROM idem.stock" STOCK_BY_KEY
 		" FOR NO KEY UPDATE",
@@ -391,12 +197,6 @@ static KeptPlan kept_plans[IDEM_PLANS] = {
 		.expected = SPI_OK_SELECT,
 		.nargs = 2,
 		.argtypes = {TEXTOID, INT4OID}
-	},
-	[IDEM_PLAN_STOCK_UPDATE] = {
-		.text = "UPDATE idem.stock SET quantity = $3" STOCK_BY_KEY,
-		.expected = SPI_OK_UPDATE,
-		.nargs = 3,
-		.argtypes = {TEXTOID, INT4OID, NUMERICOID}
 	},
 	[IDEM_PLAN_STOCK_ADD] = {
 		.text = "INSERT INTO idem.stock AS s (item, bucket, quantity)"
@@ -415,41 +215,6 @@ static KeptPlan kept_plans[IDEM_PLANS] = {
 		.expected = SPI_OK_SELECT,
 		.nargs = 1,
 		.argtypes = {TEXTOID}
-	},
-
-	[IDEM_PLAN_HOLD_FIND] = {
-		.text = "SELECT " HOLD_COLUMNS " FROM idem.hold" CLAIM_BY_KEY,
-		.expected = SPI_OK_SELECT,
-		.nargs = 2,
-		.argtypes = {TEXTOID, TEXTOID}
-	},
-	[IDEM_PLAN_HOLD_INSERT] = {
-		.text = "INSERT INTO idem.hold (" HOLD_COLUMNS ")"
-		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
-		" ON CONFLICT DO NOTHING",
-		.expected = SPI_OK_INSERT,
-		.nargs = 10,
-		.argtypes = HOLD_TYPES
-	},
-	[IDEM_PLAN_HOLD_LOCK] = {
-		.text = "SELECT FROM idem.hold" CLAIM_BY_KEY " FOR NO KEY UPDATE",
-		.expected = SPI_OK_SELECT,
-		.nargs = 2,
-		.argtypes = {TEXTOID, TEXTOID}
-	},
-	[IDEM_PLAN_HOLD_UPDATE] = {
-		.text = "UPDATE idem.hold SET owner = $3, status = $4,"
-		" expires_at = $5, reserved_at = $6, decided_at = $7, items = $8,"
-		" buckets = $9, quantities = $10" CLAIM_BY_KEY,
-		.expected = SPI_OK_UPDATE,
-		.nargs = 10,
-		.argtypes = HOLD_TYPES
-	},
-	[IDEM_PLAN_HOLD_REMOVE] = {
-		.text = "DELETE FROM idem.hold" CLAIM_BY_KEY,
-		.expected = SPI_OK_DELETE,
-		.nargs = 2,
-		.argtypes = {TEXTOID, TEXTOID}
 	},
 
 	/*
@@ -505,11 +270,37 @@ static KeptPlan kept_plans[IDEM_PLANS] = {
 	},
 };
 
-static SPIPlanPtr kept_plan(KeptPlan *kept);
+/* How a column stands in a statement. */
+typedef enum ColumnForm
+{
+	COLUMN_NAME,				/* seq */
+	COLUMN_PARAMETER,			/* $2 */
+	COLUMN_SET,					/* seq = $2 */
+	COLUMN_EQUALS				/* a condition */
+} ColumnForm;
+
+/* What the statements of every table have to answer. */
+static const int statement_codes[IDEM_STATEMENTS] = {
+	[IDEM_FIND] = SPI_OK_SELECT,
+	[IDEM_INSERT] = SPI_OK_INSERT,
+	[IDEM_LOCK] = SPI_OK_SELECT,
+	[IDEM_LOCK_NOWAIT] = SPI_OK_SELECT,
+	[IDEM_LOCK_SHARED] = SPI_OK_SELECT,
+	[IDEM_UPDATE] = SPI_OK_UPDATE,
+	[IDEM_DELETE] = SPI_OK_DELETE
+};
+
+static uint64 execute(IdemKeptPlan *kept, Oid owner, bool read_only,
+					  const Datum *values, const bool *nulls,
+					  Datum *result, bool *resultnull, int nresult);
+static SPIPlanPtr kept_plan(IdemKeptPlan *kept);
+static char *statement_text(const IdemTable *table, IdemStatement statement);
+static void append_columns(StringInfo text, const IdemTable *table,
+						   int from, int to, ColumnForm form);
 
 
 /*
- * Runs a kept text as owner and answers the number of rows.  The first row,
+ * Runs a statement as owner and answers the number of rows.  The first row,
  * if nresult says how many columns to take from it, goes to result, copied
  * into the caller's memory.
  */
@@ -518,11 +309,45 @@ idem_plan_execute(IdemPlan plan, Oid owner, bool read_only,
 				  const Datum *values, const bool *nulls,
 				  Datum *result, bool *resultnull, int nresult)
 {
-	KeptPlan   *kept = &kept_plans[plan];
+	return execute(&kept_plans[plan], owner, read_only, values, nulls,
+				   result, resultnull, nresult);
+}
+
+/*
+ * Runs one of the statements that follow from a table's columns and key, in
+ * the same way; the row that IDEM_FIND finds goes to result.
+ */
+uint64
+idem_table_execute(IdemTable *table, IdemStatement statement, Oid owner,
+				   bool read_only, const Datum *values, const bool *nulls,
+				   Datum *result, bool *resultnull)
+{
+	IdemKeptPlan *kept = &table->statements[statement];
+
+	if (kept->text == NULL)
+	{
+		kept->expected = statement_codes[statement];
+		kept->nargs = statement == IDEM_INSERT || statement == IDEM_UPDATE ?
+			table->natts : table->nkeys;
+		for (int i = 0; i < kept->nargs; i++)
+			kept->argtypes[i] = table->columns[i].type;
+		kept->metadata = table->metadata && statement == IDEM_FIND;
+		kept->text = statement_text(table, statement);
+	}
+	return execute(kept, owner, read_only, values, nulls, result, resultnull,
+				   statement == IDEM_FIND ? table->natts : 0);
+}
+
+
+/* Runs a statement. */
+static uint64
+execute(IdemKeptPlan *kept, Oid owner, bool read_only, const Datum *values,
+		const bool *nulls, Datum *result, bool *resultnull, int nresult)
+{
 	SPIPlanPtr	spiplan;
 	MemoryContext caller = CurrentMemoryContext;
 	Snapshot	snapshot;
-	char		spinulls[MAX_ARGS];
+	char		spinulls[IDEM_MAX_ATTS];
 	Oid			save_userid;
 	int			save_sec_context;
 	int			code;
@@ -574,9 +399,9 @@ idem_plan_execute(IdemPlan plan, Oid owner, bool read_only,
 	return processed;
 }
 
-/* The plan of a text, made if this is its first use. */
+/* The plan of a statement, made if this is its first use. */
 static SPIPlanPtr
-kept_plan(KeptPlan *kept)
+kept_plan(IdemKeptPlan *kept)
 {
 	if (kept->plan == NULL)
 	{
@@ -590,4 +415,84 @@ kept_plan(KeptPlan *kept)
 		kept->plan = plan;
 	}
 	return kept->plan;
+}
+
+/* The text of a statement, kept for good. */
+static char *
+statement_text(const IdemTable *table, IdemStatement statement)
+{
+	StringInfoData text;
+
+	initStringInfo(&text);
+	switch (statement)
+	{
+		case IDEM_FIND:
+			appendStringInfoString(&text, "SELECT ");
+			append_columns(&text, table, 0, table->natts, COLUMN_NAME);
+			appendStringInfo(&text, " FROM idem.%s", table->relname);
+			break;
+		case IDEM_INSERT:
+			appendStringInfo(&text, "INSERT INTO idem.%s (", table->relname);
+			append_columns(&text, table, 0, table->natts, COLUMN_NAME);
+			appendStringInfoString(&text, ") VALUES (");
+			append_columns(&text, table, 0, table->natts, COLUMN_PARAMETER);
+			appendStringInfoString(&text, ") ON CONFLICT DO NOTHING");
+			break;
+		case IDEM_LOCK:
+		case IDEM_LOCK_NOWAIT:
+		case IDEM_LOCK_SHARED:
+			appendStringInfo(&text, "SELECT FROM idem.%s", table->relname);
+			break;
+		case IDEM_UPDATE:
+			appendStringInfo(&text, "UPDATE idem.%s SET ", table->relname);
+			append_columns(&text, table, table->nkeys, table->natts,
+						   COLUMN_SET);
+			break;
+		case IDEM_DELETE:
+			appendStringInfo(&text, "DELETE FROM idem.%s", table->relname);
+			break;
+	}
+	if (statement != IDEM_INSERT)
+	{
+		appendStringInfoString(&text, " WHERE ");
+		append_columns(&text, table, 0, table->nkeys, COLUMN_EQUALS);
+	}
+	if (statement == IDEM_LOCK)
+		appendStringInfoString(&text, " FOR NO KEY UPDATE");
+	else if (statement == IDEM_LOCK_NOWAIT)
+		appendStringInfoString(&text, " FOR NO KEY UPDATE NOWAIT");
+	else if (statement == IDEM_LOCK_SHARED)
+		appendStringInfoString(&text, " FOR SHARE");
+
+	return MemoryContextStrdup(TopMemoryContext, text.data);
+}
+
+/* Some columns of a table, in the same form each. */
+static void
+append_columns(StringInfo text, const IdemTable *table, int from, int to,
+			   ColumnForm form)
+{
+	for (int i = from; i < to; i++)
+	{
+		const char *name = table->columns[i].name;
+
+		if (i > from)
+			appendStringInfoString(text, form == COLUMN_EQUALS ? " AND " : ", ");
+		switch (form)
+		{
+			case COLUMN_NAME:
+				appendStringInfoString(text, name);
+				break;
+			case COLUMN_PARAMETER:
+				appendStringInfo(text, "$%d", i + 1);
+				break;
+			case COLUMN_SET:
+				appendStringInfo(text, "%s = $%d", name, i + 1);
+				break;
+			case COLUMN_EQUALS:
+				appendStringInfo(text, "%s OPERATOR(pg_catalog.=) $%d", name,
+								 i + 1);
+				break;
+		}
+	}
 }

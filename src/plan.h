@@ -12,56 +12,46 @@
 
 #include "stat.h"
 
+/* plan.c: every SQL text that C runs on our own tables */
+
 /* Most columns of a table of ours, and values of a statement. */
 #define IDEM_MAX_ATTS		10
+#define IDEM_MAX_KEYS		2
 
-/* plan.c: every SQL text that C runs, first those on our own tables */
+/* The statements that follow from a table's columns and key. */
+typedef enum IdemStatement
+{
+	IDEM_FIND,					/* key -> all columns */
+	IDEM_INSERT,				/* all columns, ON CONFLICT DO NOTHING */
+	IDEM_LOCK,					/* key -> FOR NO KEY UPDATE */
+	IDEM_LOCK_NOWAIT,			/* the same, NOWAIT */
+	IDEM_LOCK_SHARED,			/* key -> FOR SHARE */
+	IDEM_UPDATE,				/* all columns, by key */
+	IDEM_DELETE					/* by key */
+} IdemStatement;
+
+#define IDEM_STATEMENTS		(IDEM_DELETE + 1)
+
+/* The other statements on our own tables. */
 typedef enum IdemPlan
 {
-	IDEM_PLAN_CLAIM_FIND,
-	IDEM_PLAN_CLAIM_INSERT,
-	IDEM_PLAN_CLAIM_LOCK,
-	IDEM_PLAN_CLAIM_LOCK_AT_ONCE,
-	IDEM_PLAN_CLAIM_UPDATE,
 	IDEM_PLAN_CLAIM_FORGET,
 	IDEM_PLAN_CLAIM_WINDOW,
 	IDEM_PLAN_CLAIM_PURGE,
-	IDEM_PLAN_LOCK_FIND,
-	IDEM_PLAN_LOCK_INSERT,
-	IDEM_PLAN_LOCK_LOCK,
-	IDEM_PLAN_LOCK_LOCK_AT_ONCE,
-	IDEM_PLAN_LOCK_SHARE,
-	IDEM_PLAN_LOCK_UPDATE,
 	IDEM_PLAN_TRANSITION_LOAD,
 	IDEM_PLAN_TRANSITION_DELETE,
 	IDEM_PLAN_TRANSITION_INSERT,
-	IDEM_PLAN_TOKEN_KEY_FIND,
-	IDEM_PLAN_TOKEN_KEY_INSERT,
 	IDEM_PLAN_TOKEN_KEY_SIGNING,
 	IDEM_PLAN_TOKEN_KEY_RETIRE,
 	IDEM_PLAN_TOKEN_KEY_DROP,
-	IDEM_PLAN_TOKEN_SPENT_FIND,
-	IDEM_PLAN_TOKEN_SPENT_INSERT,
 	IDEM_PLAN_TOKEN_SPENT_WINDOW,
 	IDEM_PLAN_TOKEN_SPENT_PURGE,
-	IDEM_PLAN_TOKEN_RATE_FIND,
-	IDEM_PLAN_TOKEN_RATE_INSERT,
-	IDEM_PLAN_TOKEN_RATE_LOCK,
-	IDEM_PLAN_TOKEN_RATE_UPDATE,
 	IDEM_PLAN_TOKEN_RATE_WINDOW,
 	IDEM_PLAN_TOKEN_RATE_PURGE,
-	IDEM_PLAN_STOCK_FIND,
-	IDEM_PLAN_STOCK_INSERT,
 	IDEM_PLAN_STOCK_LOCK,
 	IDEM_PLAN_STOCK_LOCK_FREE,
-	IDEM_PLAN_STOCK_UPDATE,
 	IDEM_PLAN_STOCK_ADD,
 	IDEM_PLAN_STOCK_READ,
-	IDEM_PLAN_HOLD_FIND,
-	IDEM_PLAN_HOLD_INSERT,
-	IDEM_PLAN_HOLD_LOCK,
-	IDEM_PLAN_HOLD_UPDATE,
-	IDEM_PLAN_HOLD_REMOVE,
 	IDEM_PLAN_HOLD_EXPIRE,
 	IDEM_PLAN_HOLD_WINDOW,
 	IDEM_PLAN_HOLD_PURGE
@@ -69,15 +59,72 @@ typedef enum IdemPlan
 
 #define IDEM_PLANS			(IDEM_PLAN_HOLD_PURGE + 1)
 
+struct _SPI_plan;
+
+typedef struct IdemKeptPlan
+{
+	const char *text;
+	int			expected;		/* code that SPI must answer with */
+	int			nargs;
+	Oid			argtypes[IDEM_MAX_ATTS];
+	bool		metadata;		/* latest state, whatever the isolation level */
+	struct _SPI_plan *plan;		/* NULL until the first use */
+} IdemKeptPlan;
+
+typedef struct IdemColumn
+{
+	const char *name;
+	Oid			type;
+} IdemColumn;
+
+/*
+ * A table of ours, as the script makes it.  Its primary key is its first nkeys
+ * columns, each text COLLATE "C" or int4; only keys all of text can be
+ * reserved.  The statements and what stands behind them are filled in later,
+ * the latter by store_guard.c, anew after each invalidation.
+ */
+typedef struct IdemTable
+{
+	const char *relname;		/* in schema idem */
+	const char *keyname;		/* of the key's columns, for messages */
+	int			nkeys;
+	bool		reversed;		/* the primary key has them in reverse order */
+	int			natts;
+	int			required;		/* so many columns are NOT NULL, the first */
+	IdemColumn	columns[IDEM_MAX_ATTS];
+	bool		metadata;		/* idem_store_read sees its latest state,
+								 * whatever the isolation level */
+	int			secondary;		/* number of a column with an index of its own
+								 * over its values but nulls; 0: none */
+
+	IdemKeptPlan statements[IDEM_STATEMENTS];
+
+	Oid			relid;			/* InvalidOid: look it up */
+	enum
+	{
+		IDEM_ROUTE_UNKNOWN,
+		IDEM_ROUTE_FILLING,
+		IDEM_ROUTE_KNOWN
+	}			route;
+	Oid			index;			/* InvalidOid: not as made, go through SQL */
+	Oid			secondary_index;
+} IdemTable;
+
 extern uint64 idem_plan_execute(IdemPlan plan, Oid owner, bool read_only,
 								const Datum *values, const bool *nulls,
 								Datum *result, bool *resultnull,
 								int nresult);
 
-/* nowait.c: the same, for a caller who is not to wait */
+extern uint64 idem_table_execute(IdemTable *table, IdemStatement statement,
+								 Oid owner, bool read_only,
+								 const Datum *values, const bool *nulls,
+								 Datum *result, bool *resultnull);
+
+/* nowait.c: a statement that must not wait */
 #define IDEM_NOWAIT_TRIES	8	/* of an insert: 1, 2, 4 to 128 ms */
 
-extern bool idem_nowait_execute(IdemPlan plan, Oid owner,
+extern bool idem_nowait_execute(IdemTable *table,
+								IdemStatement statement, Oid owner,
 								const Datum *values, const bool *nulls,
 								int tries, uint64 *processed);
 

@@ -99,16 +99,20 @@ IdemTable	idem_hold_table = {
 	.keyname = "source, seq",
 	.nkeys = HOLD_KEYS,
 	.natts = HOLD_COLUMNS,
-	.atttypes = {TEXTOID, TEXTOID, TEXTOID, CHAROID, TIMESTAMPTZOID,
-		TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTARRAYOID, INT4ARRAYOID,
-	NUMERICARRAYOID},
+	.columns = {
+		{"source", TEXTOID},
+		{"seq", TEXTOID},
+		{"owner", TEXTOID},
+		{"status", CHAROID},
+		{"expires_at", TIMESTAMPTZOID},
+		{"reserved_at", TIMESTAMPTZOID},
+		{"decided_at", TIMESTAMPTZOID},
+		{"items", TEXTARRAYOID},
+		{"buckets", INT4ARRAYOID},
+		{"quantities", NUMERICARRAYOID}
+	},
 	.required = HOLD_STATUS + 1,
-	.secondary = HOLD_EXPIRES_AT + 1,
-	.find = IDEM_PLAN_HOLD_FIND,
-	.insert = IDEM_PLAN_HOLD_INSERT,
-	.lock = IDEM_PLAN_HOLD_LOCK,
-	.update = IDEM_PLAN_HOLD_UPDATE,
-	.remove = IDEM_PLAN_HOLD_REMOVE
+	.secondary = HOLD_EXPIRES_AT + 1
 };
 
 /* One part that was taken: an element of each of the three arrays. */

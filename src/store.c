@@ -4,7 +4,7 @@
  *	  idem's own hot tables: probe, insert and update by primary key, directly
  *	  or through SQL.
  *
- * Two routes.  When a table is exactly as our script made it (table.c judges
+ * Two routes.  When a table is exactly as our script made it (store_guard.c judges
  * that), rows are read through its index and written by the heap and btree
  * functions that the executor would end in; that costs half of what SQL does.
  * When it is not, everything goes through the kept plans of plan.c.  A
@@ -102,9 +102,9 @@ static bool scan(IdemStore *store, const Datum *key, Snapshot snapshot,
 				 IdemRow *row);
 static void sql_find(IdemStore *store, const Datum *key, bool read_only,
 					 IdemRow *row);
-static uint64 sql_write(IdemStore *store, IdemPlan plan, const Datum *values,
+static uint64 sql_write(IdemStore *store, IdemStatement statement, const Datum *values,
 						const bool *nulls);
-static uint64 sql_write_at_once(IdemStore *store, IdemPlan plan,
+static uint64 sql_write_at_once(IdemStore *store, IdemStatement statement,
 								const Datum *values, const bool *nulls,
 								int tries);
 static bool sql_lock(IdemStore *store, const IdemRow *row,
@@ -352,9 +352,9 @@ idem_store_insert(IdemStore *store, const Datum *values, const bool *nulls)
 		uint64		inserted;
 
 		if (store->wait)
-			inserted = sql_write(store, store->table->insert, values, nulls);
+			inserted = sql_write(store, IDEM_INSERT, values, nulls);
 		else
-			inserted = sql_write_at_once(store, store->table->insert, values,
+			inserted = sql_write_at_once(store, IDEM_INSERT, values,
 										 nulls, IDEM_NOWAIT_TRIES);
 		if (inserted > 0)
 			return true;
@@ -491,7 +491,7 @@ idem_store_update(IdemStore *store, IdemRow *row, const Datum *values,
 	{
 		if (!sql_lock(store, row, IDEM_LOCK_UPDATE))
 			return false;
-		if (sql_write(store, store->table->update, values, nulls) > 0)
+		if (sql_write(store, IDEM_UPDATE, values, nulls) > 0)
 			return true;
 		idem_store_refused(store, values);
 		return false;
@@ -534,7 +534,7 @@ idem_store_remove(IdemStore *store, IdemRow *row)
 {
 	if (store->index == NULL)
 	{
-		while (sql_write(store, store->table->remove, row->values, NULL) == 0)
+		while (sql_write(store, IDEM_DELETE, row->values, NULL) == 0)
 			idem_store_refused(store, row->values);
 	}
 	else
@@ -593,7 +593,7 @@ idem_store_judge(const IdemStore *store, HeapTuple tuple, Snapshot snapshot,
 void
 idem_store_scankey(ScanKey scankey, const IdemTable *table, int i, Datum value)
 {
-	if (table->atttypes[i] == INT4OID)
+	if (table->columns[i].type == INT4OID)
 		ScanKeyEntryInitialize(scankey, 0, i + 1, BTEqualStrategyNumber,
 							   INT4OID, InvalidOid, F_INT4EQ, value);
 	else
@@ -613,7 +613,7 @@ idem_store_key(const IdemTable *table, const Datum *key)
 	{
 		if (i > 0)
 			appendStringInfoString(&buf, ", ");
-		if (table->atttypes[i] == INT4OID)
+		if (table->columns[i].type == INT4OID)
 			appendStringInfo(&buf, "%d", DatumGetInt32(key[i]));
 		else
 			appendStringInfoString(&buf, TextDatumGetCString(key[i]));
@@ -636,7 +636,11 @@ scan(IdemStore *store, const Datum *key, Snapshot snapshot, IdemRow *row)
 	HeapTuple	tuple;
 
 	for (int i = 0; i < store->table->nkeys; i++)
-		idem_store_scankey(&scankeys[i], store->table, i, key[i]);
+	{
+		int			column = store->index->rd_index->indkey.values[i] - 1;
+
+		idem_store_scankey(&scankeys[i], store->table, column, key[column]);
+	}
 
 	row->presence = IDEM_ABSENT;
 	scandesc = systable_beginscan_ordered(store->heap, store->index, snapshot,
@@ -656,29 +660,30 @@ scan(IdemStore *store, const Datum *key, Snapshot snapshot, IdemRow *row)
 static void
 sql_find(IdemStore *store, const Datum *key, bool read_only, IdemRow *row)
 {
-	if (idem_plan_execute(store->table->find, store->heap->rd_rel->relowner,
-						  read_only, key, NULL, row->values, row->nulls,
-						  store->table->natts) > 0)
+	if (idem_table_execute(store->table, IDEM_FIND,
+						   store->heap->rd_rel->relowner, read_only, key, NULL,
+						   row->values, row->nulls) > 0)
 		row->presence = IDEM_PRESENT;
 }
 
 /* Runs one of the table's writing plans. */
 static uint64
-sql_write(IdemStore *store, IdemPlan plan, const Datum *values,
+sql_write(IdemStore *store, IdemStatement statement, const Datum *values,
 		  const bool *nulls)
 {
-	return idem_plan_execute(plan, store->heap->rd_rel->relowner, false,
-							 values, nulls, NULL, NULL, 0);
+	return idem_table_execute(store->table, statement,
+							  store->heap->rd_rel->relowner, false, values,
+							  nulls, NULL, NULL);
 }
 
 /* The same where waiting is not wanted, for which nowait.c has the tries. */
 static uint64
-sql_write_at_once(IdemStore *store, IdemPlan plan, const Datum *values,
+sql_write_at_once(IdemStore *store, IdemStatement statement, const Datum *values,
 				  const bool *nulls, int tries)
 {
 	uint64		processed = 0;
 
-	if (!idem_nowait_execute(plan, store->heap->rd_rel->relowner, values,
+	if (!idem_nowait_execute(store->table, statement, store->heap->rd_rel->relowner, values,
 							 nulls, tries, &processed))
 		busy(store, values);
 	return processed;
@@ -694,12 +699,12 @@ sql_lock(IdemStore *store, const IdemRow *row, IdemRowLock strength)
 	if (store->row_locked)
 		return true;
 	if (!store->wait)
-		store->row_locked = sql_write_at_once(store, store->table->lock_at_once,
+		store->row_locked = sql_write_at_once(store, IDEM_LOCK_NOWAIT,
 											  row->values, NULL, 1) > 0;
 	else
 		store->row_locked = sql_write(store,
 									  strength == IDEM_LOCK_SHARE ?
-									  store->table->share : store->table->lock,
+									  IDEM_LOCK_SHARED : IDEM_LOCK,
 									  row->values, NULL) > 0;
 	return false;
 }
@@ -720,7 +725,7 @@ add_index_entries(IdemStore *store, const Datum *values, const bool *nulls,
 	if (secondary >= 0 && !nulls[secondary])
 	{
 		index = index_open(store->secondary, RowExclusiveLock);
-		(void) add_index_entry(store, index, values + secondary, tid,
+		(void) add_index_entry(store, index, values, tid,
 							   UNIQUE_CHECK_NO);
 		index_close(index, NoLock);
 	}
@@ -738,7 +743,7 @@ add_index_entry(IdemStore *store, Relation index, const Datum *values,
 	bool		unique;
 
 	for (int i = 0; i < info->ii_NumIndexAttrs; i++)
-		key[i] = values[i];
+		key[i] = values[info->ii_IndexAttrNumbers[i] - 1];
 	unique = index_insert(index, key, nulls, tid, store->heap, check, false,
 						  info);
 	pfree(info);

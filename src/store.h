@@ -18,45 +18,7 @@
 #include "utils/relcache.h"
 
 /* store.c: idem's own hot tables, directly or through SQL */
-#define IDEM_MAX_KEYS		2
 #define IDEM_RESERVE_MAX	128
-
-/*
- * A table of ours, as the script makes it.  Its primary key is its first
- * nkeys columns, each text COLLATE "C" or int4; only keys all of text can be
- * reserved.  The last four members belong to
- * table.c, which fills them anew after an invalidation.
- */
-typedef struct IdemTable
-{
-	const char *relname;		/* in schema idem */
-	const char *keyname;		/* of the key's columns, for messages */
-	int			nkeys;
-	int			natts;
-	int			required;		/* so many columns are NOT NULL, the first */
-	Oid			atttypes[IDEM_MAX_ATTS];
-	bool		metadata;		/* idem_store_read sees its latest state,
-								 * whatever the isolation level */
-	int			secondary;		/* number of a column with an index of its own
-								 * over its values but nulls; 0: none */
-	IdemPlan	find;			/* key -> all columns */
-	IdemPlan	insert;			/* all columns, ON CONFLICT DO NOTHING */
-	IdemPlan	lock;			/* key -> FOR NO KEY UPDATE */
-	IdemPlan	lock_at_once;	/* the same, NOWAIT */
-	IdemPlan	share;			/* key -> FOR SHARE; if such locks are taken */
-	IdemPlan	update;			/* all columns, by key */
-	IdemPlan	remove;			/* by key; if rows that were inserted are */
-
-	Oid			relid;			/* InvalidOid: look it up */
-	enum
-	{
-		IDEM_ROUTE_UNKNOWN,
-		IDEM_ROUTE_FILLING,
-		IDEM_ROUTE_KNOWN
-	}			route;
-	Oid			index;			/* InvalidOid: not as made, go through SQL */
-	Oid			secondary_index;
-} IdemTable;
 
 extern void idem_table_init(void);
 extern Oid	idem_find_table(const char *relname);
@@ -141,7 +103,7 @@ extern bool idem_is_administrator(void);
 extern void idem_check_owner(const IdemTable *table, const Datum *key,
 							 Datum owner);
 
-/* batch_scan.c: many keys at once, from idem_batch_scan_begin to idem_batch_scan_end */
+/* batch_scan.c: many keys looked up, from ..._begin to ..._end */
 typedef struct IdemBatchScan
 {
 	IdemStore  *store;
@@ -149,12 +111,12 @@ typedef struct IdemBatchScan
 	SnapshotData snapshot;
 	struct SysScanDescData *scandesc;	/* NULL: begin at the next key */
 	HeapTuple	ahead;			/* the row it stands at; NULL: behind the last */
-	int			patience;		/* rows to step over; 0: walk no more */
+	int			max_skip;		/* rows to skip for a key; 0: look each up */
 } IdemBatchScan;
 
-extern void idem_batch_scan_begin(IdemBatchScan *walk, IdemStore *store,
+extern void idem_batch_scan_begin(IdemBatchScan *scan, IdemStore *store,
 							const Datum *keys, int n);
-extern void idem_batch_scan_find(IdemBatchScan *walk, const Datum *key, IdemRow *row);
-extern void idem_batch_scan_end(IdemBatchScan *walk);
+extern void idem_batch_scan_find(IdemBatchScan *scan, const Datum *key, IdemRow *row);
+extern void idem_batch_scan_end(IdemBatchScan *scan);
 
 #endif							/* IDEM_STORE_H */

@@ -102,10 +102,13 @@ static IdemTable key_table = {
 	.nkeys = 1,
 	.natts = KEY_COLUMNS,
 	.required = KEY_CREATED_AT + 1,
-	.atttypes = {TEXTOID, BYTEAOID, TIMESTAMPTZOID, TIMESTAMPTZOID},
-	.metadata = true,
-	.find = IDEM_PLAN_TOKEN_KEY_FIND,
-	.insert = IDEM_PLAN_TOKEN_KEY_INSERT
+	.columns = {
+		{"id", TEXTOID},
+		{"secret", BYTEAOID},
+		{"created_at", TIMESTAMPTZOID},
+		{"verify_until", TIMESTAMPTZOID}
+	},
+	.metadata = true
 };
 
 IdemTable	idem_token_spent_table = {
@@ -114,9 +117,11 @@ IdemTable	idem_token_spent_table = {
 	.nkeys = 1,
 	.natts = SPENT_COLUMNS,
 	.required = SPENT_COLUMNS,
-	.atttypes = {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID},
-	.find = IDEM_PLAN_TOKEN_SPENT_FIND,
-	.insert = IDEM_PLAN_TOKEN_SPENT_INSERT
+	.columns = {
+		{"nonce", TEXTOID},
+		{"expires_at", TIMESTAMPTZOID},
+		{"consumed_at", TIMESTAMPTZOID}
+	}
 };
 
 IdemTable	idem_token_rate_table = {
@@ -125,11 +130,12 @@ IdemTable	idem_token_rate_table = {
 	.nkeys = BINDING_KEYS,
 	.natts = RATE_COLUMNS,
 	.required = RATE_COLUMNS,
-	.atttypes = {TEXTOID, TEXTOID, TIMESTAMPTZOID, INT4OID},
-	.find = IDEM_PLAN_TOKEN_RATE_FIND,
-	.insert = IDEM_PLAN_TOKEN_RATE_INSERT,
-	.lock = IDEM_PLAN_TOKEN_RATE_LOCK,
-	.update = IDEM_PLAN_TOKEN_RATE_UPDATE
+	.columns = {
+		{"purpose", TEXTOID},
+		{"subject", TEXTOID},
+		{"window_end", TIMESTAMPTZOID},
+		{"issued", INT4OID}
+	}
 };
 
 static text *issue(const Datum *binding, Interval *ttl);
