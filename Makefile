@@ -15,6 +15,7 @@ OBJS = \
 	src/claim_row.o \
 	src/definition.o \
 	src/expire.o \
+	src/key_time.o \
 	src/keyvalue.o \
 	src/lock.o \
 	src/machine.o \
@@ -23,6 +24,7 @@ OBJS = \
 	src/nowait.o \
 	src/owner.o \
 	src/plan.o \
+	src/policy.o \
 	src/purge.o \
 	src/row.o \
 	src/row_insert.o \

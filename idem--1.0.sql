@@ -46,6 +46,29 @@ COMMENT ON COLUMN idem.claim.response IS 'the recorded answer, byte for byte';
 
 SELECT pg_catalog.pg_extension_config_dump('idem.claim', '');
 
+-- Policies: how long a source is remembered.  A row stays when its policy is
+-- dropped, for the mark must never go back, nor after pg_dump; the source ''
+-- has the mark of all sources that never had a policy, and is made by the first
+-- purge: a row of this script would be in the way of that of a dump.  Sessions
+-- learn of a change by the message that idem_policy and idem_purge send.
+CREATE TABLE idem.policy (
+	source pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
+	retention pg_catalog.interval,
+	key_time pg_catalog.text COLLATE pg_catalog."C",
+	key_times pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
+	mark pg_catalog.timestamptz NOT NULL,
+	CONSTRAINT policy_pkey PRIMARY KEY (source)
+) USING heap;
+
+COMMENT ON TABLE idem.policy IS 'how long sources are remembered, and what was purged of them';
+COMMENT ON COLUMN idem.policy.source IS 'empty: sources without a policy';
+COMMENT ON COLUMN idem.policy.retention IS 'null: there is no policy, or no longer';
+COMMENT ON COLUMN idem.policy.key_time IS 'how the time of a key is read; null: keys are not judged';
+COMMENT ON COLUMN idem.policy.key_times IS 'every key_time that the source has had, each followed by a space';
+COMMENT ON COLUMN idem.policy.mark IS 'keys from up to this time may have been purged; it only rises';
+
+SELECT pg_catalog.pg_extension_config_dump('idem.policy', '');
+
 -- Locks: one row for each name, which stays when the lock is released, for its
 -- fence must never go back, nor after pg_dump.  A row is changed with each
 -- grant and release; half of each page is left for that, so that no change
@@ -245,12 +268,40 @@ AS 'MODULE_PATHNAME', 'idem_forget';
 COMMENT ON FUNCTION @extschema@.idem_forget(pg_catalog.text, pg_catalog.anycompatible) IS
 'for administrators: removes what is known of a key, of whatever role, so that it may be used afresh; true: removed now, false: there was nothing; errors: 22004, 22023, 25006, 40001, ID409 while it runs';
 
-CREATE PROCEDURE @extschema@.idem_purge(older_than pg_catalog.interval, batch pg_catalog.int4 DEFAULT 10000)
+CREATE PROCEDURE @extschema@.idem_purge(older_than pg_catalog.interval DEFAULT NULL, batch pg_catalog.int4 DEFAULT 10000, source pg_catalog.text DEFAULT NULL)
 LANGUAGE C
 AS 'MODULE_PATHNAME', 'idem_purge';
 
-COMMENT ON PROCEDURE @extschema@.idem_purge(pg_catalog.interval, pg_catalog.int4) IS
-'for administrators: removes the keys that were done, failed or cancelled, the holds that were confirmed, released or expired longer than older_than ago, the tokens that were consumed longer ago and have expired, and the counts of issued tokens whose window ended longer ago, with a commit after each batch keys looked at and a notice of what went; never a running, expired or open key; errors: 22004, 22023, 25001 inside a transaction block, 25006';
+COMMENT ON PROCEDURE @extschema@.idem_purge(pg_catalog.interval, pg_catalog.int4, pg_catalog.text) IS
+'for administrators: removes the keys that were done, failed or cancelled and the holds that were confirmed, released or expired for longer than the retention of their source, or without a policy for longer than older_than (null: not at all), and whose key is as old; also tokens that were consumed and have expired and counts whose window is over, both longer than older_than ago if it is given; source: only of this one, and no tokens; batch: commit after so many rows at the latest, with a notice of what went; never a running, expired or open key; errors: 22004, 22023, 25001 inside a transaction block, 25006';
+
+--
+-- Policies: how long a source is remembered
+--
+
+CREATE FUNCTION @extschema@.idem_policy(source pg_catalog.text, retention pg_catalog.interval DEFAULT NULL, key_time pg_catalog.text DEFAULT NULL, not_before pg_catalog.timestamptz DEFAULT NULL)
+RETURNS pg_catalog.void
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
+AS 'MODULE_PATHNAME', 'idem_policy';
+
+COMMENT ON FUNCTION @extschema@.idem_policy(pg_catalog.text, pg_catalog.interval, pg_catalog.text, pg_catalog.timestamptz) IS
+'for administrators: makes or changes the policy of a source; null leaves what was set; retention: how long its keys are remembered, needed for a new policy; key_time: how the time of a key is read from it: uuidv7, ulid, unix, snowflake, snowflake:EPOCH_MS, date, or none; a key that is not on record is then refused with ID410 unless it is newer than the retention and the mark; not_before: raises the mark, which never falls; waits for the batch of a purge; errors: 22004, 22023, 25006';
+
+CREATE FUNCTION @extschema@.idem_policy_drop(source pg_catalog.text)
+RETURNS pg_catalog.bool
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
+AS 'MODULE_PATHNAME', 'idem_policy_drop';
+
+COMMENT ON FUNCTION @extschema@.idem_policy_drop(pg_catalog.text) IS
+'for administrators: ends the policy of a source, whose mark stays for a later one; true: dropped now, false: there was none; waits for the batch of a purge; errors: 22004, 22023, 25006';
+
+CREATE FUNCTION @extschema@.idem_retention(source pg_catalog.text)
+RETURNS pg_catalog.interval
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'idem_retention';
+
+COMMENT ON FUNCTION @extschema@.idem_retention(pg_catalog.text) IS
+'for how long the keys of a source are remembered, by its policy; null: nothing is promised; writes nothing, works on a standby; errors: 22004, 22023';
 
 --
 -- Tokens: issued at will, consumed once
@@ -572,6 +623,7 @@ SELECT @extschema@.idem_stat_reset();
 -- what is recorded says who did what, and a forged row would be believed
 REVOKE ALL ON SCHEMA idem FROM PUBLIC;
 REVOKE ALL ON TABLE idem.claim FROM PUBLIC;
+REVOKE ALL ON TABLE idem.policy FROM PUBLIC;
 REVOKE ALL ON TABLE idem.lock FROM PUBLIC;
 REVOKE ALL ON TABLE idem.stock FROM PUBLIC;
 REVOKE ALL ON TABLE idem.hold FROM PUBLIC;
@@ -584,7 +636,9 @@ REVOKE ALL ON TABLE idem.token_rate FROM PUBLIC;
 
 -- these reach every role's keys
 REVOKE ALL ON FUNCTION @extschema@.idem_forget(pg_catalog.text, pg_catalog.anycompatible) FROM PUBLIC;
-REVOKE ALL ON PROCEDURE @extschema@.idem_purge(pg_catalog.interval, pg_catalog.int4) FROM PUBLIC;
+REVOKE ALL ON PROCEDURE @extschema@.idem_purge(pg_catalog.interval, pg_catalog.int4, pg_catalog.text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.idem_policy(pg_catalog.text, pg_catalog.interval, pg_catalog.text, pg_catalog.timestamptz) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.idem_policy_drop(pg_catalog.text) FROM PUBLIC;
 
 -- a machine decides for every role's rows
 REVOKE ALL ON FUNCTION @extschema@.idem_machine(pg_catalog.text, pg_catalog.text) FROM PUBLIC;
@@ -632,7 +686,7 @@ BEGIN
 			AND d.refobjid OPERATOR(pg_catalog.=) e.oid
 			AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass
 			AND d.objid OPERATOR(pg_catalog.=) p.oid
-			AND p.proname OPERATOR(pg_catalog.=) ANY (ARRAY['idem_forget', 'idem_machine', 'idem_purge', 'idem_stat_counters', 'idem_stat_reset', 'idem_stat_runs', 'idem_stock_add', 'idem_token_rekey'])
+			AND p.proname OPERATOR(pg_catalog.=) ANY (ARRAY['idem_forget', 'idem_machine', 'idem_policy', 'idem_policy_drop', 'idem_purge', 'idem_stat_counters', 'idem_stat_reset', 'idem_stat_runs', 'idem_stock_add', 'idem_token_rekey'])
 			AND a.grantee OPERATOR(pg_catalog.<>) 0 AND a.grantee OPERATOR(pg_catalog.<>) p.proowner
 	LOOP
 		EXECUTE command;

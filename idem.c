@@ -27,6 +27,8 @@
  *		src/stock.c		stock: hold, confirm, give back
  *		src/expire.c	stock: overdue orders give back
  *		src/bucket.c	the quantity of an item, in one row or many
+ *		src/policy.c	policies: how long a source is remembered
+ *		src/key_time.c	the time at which a key was made
  *		src/purge.c		the removal of what is finished
  *		src/stat.c		counters in shared memory
  *		src/stat_count.c	what is counted when
@@ -51,7 +53,8 @@
  * tables, becomes their owner.
  *
  * Nothing is needed in shared_preload_libraries, but before PostgreSQL 17 for
- * counters; and nothing survives in a session between calls but kept plans, OIDs and compiled state machines, which
+ * counters; and nothing survives in a session between calls but kept plans,
+ * OIDs, policies and compiled state machines, which
  * the server's own messages make stale; so any connection pooler is fine.
  *
  * Portions Copyright (c) 2026, the idem authors
@@ -59,6 +62,7 @@
  *-------------------------------------------------------------------------
  */
 #include "src/machine.h"
+#include "src/policy.h"
 #include "src/stat.h"
 #include "src/store.h"
 #include "src/target.h"
@@ -78,6 +82,7 @@ _PG_init(void)
 	idem_table_init();
 	idem_store_init();
 	idem_machine_init();
+	idem_policy_init();
 	idem_target_init();
 	MarkGUCPrefixReserved("idem");
 }

@@ -115,6 +115,7 @@ SELECT count(*) - :rows AS left_behind FROM idem.claim WHERE seq <> 'claimed';
 
 -- purge: the procedure looks at its arguments before anything else; CALL in psql is a transaction of its own
 \pset tuples_only off
+-- without an age only what has a policy goes, and tokens that have expired
 CALL idem_purge(NULL);
 \echo :LAST_ERROR_SQLSTATE
 CALL idem_purge('1 day', NULL);

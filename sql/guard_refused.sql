@@ -50,6 +50,7 @@ SELECT * FROM pg_temp.under('ALTER TABLE idem.token_key DROP CONSTRAINT token_ke
 SELECT * FROM pg_temp.under('ALTER TABLE idem.token_spent DROP CONSTRAINT token_spent_pkey', format('SELECT idem_token_consume(%L, ''refused'')', :'token'));
 SELECT * FROM pg_temp.under('ALTER TABLE idem.token_rate DROP CONSTRAINT token_rate_pkey', 'SELECT idem_token_issue(''refused'', max_issues => 3)');
 SELECT * FROM pg_temp.under('ALTER TABLE idem.transition DROP CONSTRAINT transition_pkey', 'SELECT idem_machine(''refused'', ''a -> c'')');
+SELECT * FROM pg_temp.under('ALTER TABLE idem.policy DROP CONSTRAINT policy_pkey', 'SELECT idem_policy(''refused'', ''1 day'')', 'SELECT idem_retention(''refused'')');
 SELECT * FROM pg_temp.under('ALTER TABLE idem.stock DROP CONSTRAINT stock_pkey', 'SELECT idem_stock_available(''refused'')');
 SELECT * FROM pg_temp.under('ALTER TABLE idem.hold DROP CONSTRAINT hold_pkey', 'SELECT idem_stock_confirm(''refused'', ''1'')');
 -- not unique, on more columns, on one of them twice, on some rows, on an expression, deferrable, under a collation that takes two keys for one

@@ -117,6 +117,7 @@ CALL idem_purge('10 years');
 SELECT nonce FROM idem.token_spent ORDER BY nonce;
 SELECT subject FROM idem.token_rate ORDER BY subject;
 -- in batches
+TRUNCATE idem.token_spent, idem.token_rate;
 INSERT INTO idem.token_spent SELECT 'purge ' || to_char(i, '00'), now() - interval '1 day', now() - interval '11 years' FROM generate_series(1, 5) AS i;
 INSERT INTO idem.token_rate SELECT 'purge', to_char(i, '00'), now() - interval '11 years', 1 FROM generate_series(1, 5) AS i;
 CALL idem_purge('10 years', 3);

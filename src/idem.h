@@ -4,7 +4,8 @@
  *	  What every family of files uses: error codes, limits, arguments.
  *
  * Each family has one header, and includes only those of the families below
- * it: idem, then stat, plan, store, and on these claim, token and stock; target and
+ * it: idem, then stat, plan, store, policy, and on these claim,
+ * token and stock; target and
  * machine stand on idem alone.  script/lint holds the files to it.
  *
  * Portions Copyright (c) 2026, the idem authors
@@ -27,6 +28,7 @@
  */
 #define ERRCODE_IDEM_NOT_FOUND			MAKE_SQLSTATE('I','D','4','0','4')
 #define ERRCODE_IDEM_IN_PROGRESS		MAKE_SQLSTATE('I','D','4','0','9')
+#define ERRCODE_IDEM_GONE				MAKE_SQLSTATE('I','D','4','1','0')
 #define ERRCODE_IDEM_STALE				MAKE_SQLSTATE('I','D','4','1','2')
 #define ERRCODE_IDEM_OTHER_REQUEST		MAKE_SQLSTATE('I','D','4','2','2')
 #define ERRCODE_IDEM_TOO_MANY			MAKE_SQLSTATE('I','D','4','2','9')

@@ -48,6 +48,41 @@
 	" WHERE item OPERATOR(pg_catalog.=) $1" \
 	" AND bucket OPERATOR(pg_catalog.=) $2"
 
+#define POLICY_COLUMNS	"source, retention, key_time, key_times, mark"
+
+/* which rows the purge looks at, and what has ended before … */
+#define IN_RANGE \
+	" WHERE ctid OPERATOR(pg_catalog.>=) $1 AND ctid OPERATOR(pg_catalog.<) $2"
+
+#define OF_SOURCE_4 \
+	" AND ($4 IS NULL OR source OPERATOR(pg_catalog.=) $4)"
+
+#define THESE_KEYS \
+	" WHERE source OPERATOR(pg_catalog.=) $1" \
+	" AND seq OPERATOR(pg_catalog.=) ANY ($2)"
+
+#define CLAIM_ENDED \
+	" AND (status OPERATOR(pg_catalog.=) 'd'" \
+	"  OR status OPERATOR(pg_catalog.=) 'f'" \
+	"  OR status OPERATOR(pg_catalog.=) 'c')" \
+	" AND COALESCE(completed_at, claimed_at) OPERATOR(pg_catalog.<)"
+
+/* a hold that is held has no time of decision, and stays */
+#define HOLD_ENDED \
+	" AND status OPERATOR(pg_catalog.<>) 'h'" \
+	" AND decided_at OPERATOR(pg_catalog.<)"
+
+#define DUE_ROWS \
+	"SELECT pg_catalog.array_agg(ctid), pg_catalog.array_agg(source)," \
+	" pg_catalog.array_agg(seq)"
+
+/* sorted by source, though the window is one of the primary key's order */
+#define KEYS_OF_WINDOW \
+	"SELECT pg_catalog.array_agg(source ORDER BY source, seq)," \
+	" pg_catalog.array_agg(seq ORDER BY source, seq)," \
+	" pg_catalog.array_agg(CASE WHEN over THEN ended END ORDER BY source, seq)" \
+	" FROM (SELECT source, seq,"
+
 static IdemKeptPlan kept_plans[IDEM_PLANS] = {
 	/* not while it runs: $3 is the present time, status r has a lease */
 	[IDEM_PLAN_CLAIM_FORGET] = {
@@ -57,35 +92,6 @@ static IdemKeptPlan kept_plans[IDEM_PLANS] = {
 		.expected = SPI_OK_DELETE,
 		.nargs = 3,
 		.argtypes = {TEXTOID, TEXTOID, TIMESTAMPTZOID}
-	},
-
-	/*
-	 * The purge walks the key space once, in windows of $3 keys: this finds
-	 * the last key of the window that follows ($1, $2), the next one deletes
-	 * in it.  Deleting by LIMIT instead would walk over the rows that stay
-	 * again in every batch.
-	 */
-	[IDEM_PLAN_CLAIM_WINDOW] = {
-		.text = "SELECT source, seq FROM ("
-		"SELECT source, seq FROM idem.claim"
-		" WHERE ROW(seq, source) OPERATOR(pg_catalog.>) ROW($2, $1)"
-		" ORDER BY seq, source LIMIT $3) AS keys"
-		" ORDER BY seq DESC, source DESC LIMIT 1",
-		.expected = SPI_OK_SELECT,
-		.nargs = 3,
-		.argtypes = {TEXTOID, TEXTOID, INT4OID}
-	},
-	[IDEM_PLAN_CLAIM_PURGE] = {
-		.text = "DELETE FROM idem.claim"
-		" WHERE ROW(seq, source) OPERATOR(pg_catalog.>) ROW($2, $1)"
-		" AND ROW(seq, source) OPERATOR(pg_catalog.<=) ROW($4, $3)"
-		" AND (status OPERATOR(pg_catalog.=) 'd'"
-		"  OR status OPERATOR(pg_catalog.=) 'f'"
-		"  OR status OPERATOR(pg_catalog.=) 'c')"
-		" AND COALESCE(completed_at, claimed_at) OPERATOR(pg_catalog.<) $5",
-		.expected = SPI_OK_DELETE,
-		.nargs = 5,
-		.argtypes = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID}
 	},
 
 	/* one row always; both null if there is no such machine */
@@ -139,49 +145,6 @@ static IdemKeptPlan kept_plans[IDEM_PLANS] = {
 		.expected = SPI_OK_DELETE,
 		.nargs = 1,
 		.argtypes = {TIMESTAMPTZOID}
-	},
-
-	[IDEM_PLAN_TOKEN_SPENT_WINDOW] = {
-		.text = "SELECT nonce FROM ("
-		"SELECT nonce FROM idem.token_spent"
-		" WHERE nonce OPERATOR(pg_catalog.>) $1"
-		" ORDER BY nonce LIMIT $2) AS keys"
-		" ORDER BY nonce DESC LIMIT 1",
-		.expected = SPI_OK_SELECT,
-		.nargs = 2,
-		.argtypes = {TEXTOID, INT4OID}
-	},
-
-	/* never before it has expired: it would be live again */
-	[IDEM_PLAN_TOKEN_SPENT_PURGE] = {
-		.text = "DELETE FROM idem.token_spent"
-		" WHERE nonce OPERATOR(pg_catalog.>) $1"
-		" AND nonce OPERATOR(pg_catalog.<=) $2"
-		" AND consumed_at OPERATOR(pg_catalog.<) $3"
-		" AND expires_at OPERATOR(pg_catalog.<=) $4",
-		.expected = SPI_OK_DELETE,
-		.nargs = 4,
-		.argtypes = {TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID}
-	},
-
-	[IDEM_PLAN_TOKEN_RATE_WINDOW] = {
-		.text = "SELECT purpose, subject FROM ("
-		"SELECT purpose, subject FROM idem.token_rate"
-		" WHERE ROW(purpose, subject) OPERATOR(pg_catalog.>) ROW($1, $2)"
-		" ORDER BY purpose, subject LIMIT $3) AS keys"
-		" ORDER BY purpose DESC, subject DESC LIMIT 1",
-		.expected = SPI_OK_SELECT,
-		.nargs = 3,
-		.argtypes = {TEXTOID, TEXTOID, INT4OID}
-	},
-	[IDEM_PLAN_TOKEN_RATE_PURGE] = {
-		.text = "DELETE FROM idem.token_rate"
-		" WHERE ROW(purpose, subject) OPERATOR(pg_catalog.>) ROW($1, $2)"
-		" AND ROW(purpose, subject) OPERATOR(pg_catalog.<=) ROW($3, $4)"
-		" AND window_end OPERATOR(pg_catalog.<) $5",
-		.expected = SPI_OK_DELETE,
-		.nargs = 5,
-		.argtypes = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID}
 	},
 
 	[IDEM_PLAN_STOCK_LOCK] = {
@@ -247,26 +210,184 @@ static IdemKeptPlan kept_plans[IDEM_PLANS] = {
 		.argtypes = {TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID}
 	},
 
-	/* as for claims; a hold that is held has no time of decision, and stays */
-	[IDEM_PLAN_HOLD_WINDOW] = {
-		.text = "SELECT source, seq FROM ("
-		"SELECT source, seq FROM idem.hold"
-		" WHERE ROW(source, seq) OPERATOR(pg_catalog.>) ROW($1, $2)"
-		" ORDER BY source, seq LIMIT $3) AS keys"
-		" ORDER BY source DESC, seq DESC LIMIT 1",
+	/* source, retention, key_time, key_times, mark; "" has the shared mark */
+	[IDEM_PLAN_POLICY_FIND] = {
+		.text = "SELECT " POLICY_COLUMNS " FROM idem.policy"
+		" WHERE source OPERATOR(pg_catalog.=) $1",
+		.expected = SPI_OK_SELECT,
+		.nargs = 1,
+		.argtypes = {TEXTOID},
+		.metadata = true
+	},
+	[IDEM_PLAN_POLICY_ANY] = {
+		.text = "SELECT FROM idem.policy WHERE retention IS NOT NULL"
+		" AND key_time IS NOT NULL LIMIT 1",
+		.expected = SPI_OK_SELECT,
+		.metadata = true
+	},
+	[IDEM_PLAN_POLICY_LOAD] = {
+		.text = "SELECT pg_catalog.array_agg(source),"
+		" pg_catalog.array_agg(retention), pg_catalog.array_agg(key_times),"
+		" pg_catalog.array_agg(mark) FROM idem.policy",
+		.expected = SPI_OK_SELECT,
+		.metadata = true
+	},
+	[IDEM_PLAN_POLICY_SET] = {
+		.text = "INSERT INTO idem.policy (" POLICY_COLUMNS ")"
+		" VALUES ($1, $2, $3, $4, $5) ON CONFLICT (source) DO UPDATE"
+		" SET retention = excluded.retention, key_time = excluded.key_time,"
+		" key_times = excluded.key_times, mark = excluded.mark",
+		.expected = SPI_OK_INSERT,
+		.nargs = 5,
+		.argtypes = {TEXTOID, INTERVALOID, TEXTOID, TEXTOID, TIMESTAMPTZOID},
+		.metadata = true
+	},
+	[IDEM_PLAN_POLICY_RAISE] = {
+		.text = "INSERT INTO idem.policy AS p (source, key_times, mark)"
+		" SELECT t.source, '', t.mark FROM ROWS FROM (pg_catalog.unnest($1),"
+		" pg_catalog.unnest($2)) AS t (source, mark)"
+		" ON CONFLICT (source) DO UPDATE SET mark = excluded.mark"
+		" WHERE p.mark OPERATOR(pg_catalog.<) excluded.mark",
+		.expected = SPI_OK_INSERT,
+		.nargs = 2,
+		.argtypes = {TEXTARRAYOID, TIMESTAMPTZARRAYOID},
+		.metadata = true
+	},
+
+	/*
+	 * The purge.  Of claims and holds a range of rows is removed at once where
+	 * one cutoff, $3, is right for all; otherwise those that may be due are
+	 * read, judged in C, and removed by their places.  Where a row has no
+	 * place that means anything, a window of keys is read and they are removed
+	 * by key.  Each removal judges again what was changed meanwhile.
+	 */
+	[IDEM_PLAN_CLAIM_PURGE_RANGE] = {
+		.text = "DELETE FROM idem.claim" IN_RANGE OF_SOURCE_4 CLAIM_ENDED " $3",
+		.expected = SPI_OK_DELETE,
+		.nargs = 4,
+		.argtypes = {TIDOID, TIDOID, TIMESTAMPTZOID, TEXTOID}
+	},
+	[IDEM_PLAN_CLAIM_DUE] = {
+		.text = DUE_ROWS " FROM idem.claim" IN_RANGE OF_SOURCE_4 CLAIM_ENDED " $3",
+		.expected = SPI_OK_SELECT,
+		.nargs = 4,
+		.argtypes = {TIDOID, TIDOID, TIMESTAMPTZOID, TEXTOID}
+	},
+	[IDEM_PLAN_CLAIM_PURGE_TIDS] = {
+		.text = "DELETE FROM idem.claim"
+		" WHERE ctid OPERATOR(pg_catalog.=) ANY ($1)" CLAIM_ENDED " $2",
+		.expected = SPI_OK_DELETE,
+		.nargs = 2,
+		.argtypes = {TIDARRAYOID, TIMESTAMPTZOID}
+	},
+	[IDEM_PLAN_CLAIM_WALK] = {
+		.text = KEYS_OF_WINDOW " COALESCE(completed_at, claimed_at) AS ended,"
+		" (status OPERATOR(pg_catalog.=) 'd' OR status OPERATOR(pg_catalog.=) 'f'"
+		"  OR status OPERATOR(pg_catalog.=) 'c') AS over FROM idem.claim"
+		" WHERE ROW(seq, source) OPERATOR(pg_catalog.>) ROW($2, $1)"
+		" ORDER BY seq, source LIMIT $3) AS keys",
 		.expected = SPI_OK_SELECT,
 		.nargs = 3,
 		.argtypes = {TEXTOID, TEXTOID, INT4OID}
 	},
-	[IDEM_PLAN_HOLD_PURGE] = {
-		.text = "DELETE FROM idem.hold"
-		" WHERE ROW(source, seq) OPERATOR(pg_catalog.>) ROW($1, $2)"
-		" AND ROW(source, seq) OPERATOR(pg_catalog.<=) ROW($3, $4)"
-		" AND status OPERATOR(pg_catalog.<>) 'h'"
-		" AND decided_at OPERATOR(pg_catalog.<) $5",
+	[IDEM_PLAN_CLAIM_PURGE_KEYS] = {
+		.text = "DELETE FROM idem.claim" THESE_KEYS CLAIM_ENDED " $3",
 		.expected = SPI_OK_DELETE,
-		.nargs = 5,
-		.argtypes = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID}
+		.nargs = 3,
+		.argtypes = {TEXTOID, TEXTARRAYOID, TIMESTAMPTZOID}
+	},
+	[IDEM_PLAN_HOLD_PURGE_RANGE] = {
+		.text = "DELETE FROM idem.hold" IN_RANGE OF_SOURCE_4 HOLD_ENDED " $3",
+		.expected = SPI_OK_DELETE,
+		.nargs = 4,
+		.argtypes = {TIDOID, TIDOID, TIMESTAMPTZOID, TEXTOID}
+	},
+	[IDEM_PLAN_HOLD_DUE] = {
+		.text = DUE_ROWS " FROM idem.hold" IN_RANGE OF_SOURCE_4 HOLD_ENDED " $3",
+		.expected = SPI_OK_SELECT,
+		.nargs = 4,
+		.argtypes = {TIDOID, TIDOID, TIMESTAMPTZOID, TEXTOID}
+	},
+	[IDEM_PLAN_HOLD_PURGE_TIDS] = {
+		.text = "DELETE FROM idem.hold"
+		" WHERE ctid OPERATOR(pg_catalog.=) ANY ($1)" HOLD_ENDED " $2",
+		.expected = SPI_OK_DELETE,
+		.nargs = 2,
+		.argtypes = {TIDARRAYOID, TIMESTAMPTZOID}
+	},
+	[IDEM_PLAN_HOLD_WALK] = {
+		.text = KEYS_OF_WINDOW " decided_at AS ended,"
+		" status OPERATOR(pg_catalog.<>) 'h' AS over FROM idem.hold"
+		" WHERE ROW(source, seq) OPERATOR(pg_catalog.>) ROW($1, $2)"
+		" ORDER BY source, seq LIMIT $3) AS keys",
+		.expected = SPI_OK_SELECT,
+		.nargs = 3,
+		.argtypes = {TEXTOID, TEXTOID, INT4OID}
+	},
+	[IDEM_PLAN_HOLD_PURGE_KEYS] = {
+		.text = "DELETE FROM idem.hold" THESE_KEYS HOLD_ENDED " $3",
+		.expected = SPI_OK_DELETE,
+		.nargs = 3,
+		.argtypes = {TEXTOID, TEXTARRAYOID, TIMESTAMPTZOID}
+	},
+
+	/* never before it has expired, at $4 or before: it would be live again */
+	[IDEM_PLAN_TOKEN_SPENT_PURGE_RANGE] = {
+		.text = "DELETE FROM idem.token_spent" IN_RANGE
+		" AND consumed_at OPERATOR(pg_catalog.<) $3"
+		" AND expires_at OPERATOR(pg_catalog.<=) $4",
+		.expected = SPI_OK_DELETE,
+		.nargs = 4,
+		.argtypes = {TIDOID, TIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID}
+	},
+	[IDEM_PLAN_TOKEN_SPENT_WINDOW] = {
+		.text = "SELECT nonce FROM ("
+		"SELECT nonce FROM idem.token_spent"
+		" WHERE nonce OPERATOR(pg_catalog.>) $1"
+		" ORDER BY nonce LIMIT $2) AS keys"
+		" ORDER BY nonce DESC LIMIT 1",
+		.expected = SPI_OK_SELECT,
+		.nargs = 2,
+		.argtypes = {TEXTOID, INT4OID}
+	},
+	[IDEM_PLAN_TOKEN_SPENT_PURGE_KEYS] = {
+		.text = "DELETE FROM idem.token_spent"
+		" WHERE nonce OPERATOR(pg_catalog.>) $1"
+		" AND nonce OPERATOR(pg_catalog.<=) $2"
+		" AND consumed_at OPERATOR(pg_catalog.<) $3"
+		" AND expires_at OPERATOR(pg_catalog.<=) $4",
+		.expected = SPI_OK_DELETE,
+		.nargs = 4,
+		.argtypes = {TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID}
+	},
+	[IDEM_PLAN_TOKEN_RATE_PURGE_RANGE] = {
+		.text = "DELETE FROM idem.token_rate" IN_RANGE
+		" AND window_end OPERATOR(pg_catalog.<) $3"
+		" AND window_end OPERATOR(pg_catalog.<=) $4",
+		.expected = SPI_OK_DELETE,
+		.nargs = 4,
+		.argtypes = {TIDOID, TIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID}
+	},
+	[IDEM_PLAN_TOKEN_RATE_WINDOW] = {
+		.text = "SELECT purpose, subject FROM ("
+		"SELECT purpose, subject FROM idem.token_rate"
+		" WHERE ROW(purpose, subject) OPERATOR(pg_catalog.>) ROW($1, $2)"
+		" ORDER BY purpose, subject LIMIT $3) AS keys"
+		" ORDER BY purpose DESC, subject DESC LIMIT 1",
+		.expected = SPI_OK_SELECT,
+		.nargs = 3,
+		.argtypes = {TEXTOID, TEXTOID, INT4OID}
+	},
+	[IDEM_PLAN_TOKEN_RATE_PURGE_KEYS] = {
+		.text = "DELETE FROM idem.token_rate"
+		" WHERE ROW(purpose, subject) OPERATOR(pg_catalog.>) ROW($1, $2)"
+		" AND ROW(purpose, subject) OPERATOR(pg_catalog.<=) ROW($3, $4)"
+		" AND window_end OPERATOR(pg_catalog.<) $5"
+		" AND window_end OPERATOR(pg_catalog.<=) $6",
+		.expected = SPI_OK_DELETE,
+		.nargs = 6,
+		.argtypes = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID,
+		TIMESTAMPTZOID}
 	},
 };
 

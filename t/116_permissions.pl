@@ -38,7 +38,10 @@ my %functions = (
 	'idem_call(text,anycompatible,regproc,json)' => { own => q{SELECT idem_call('%s', 'c', 'public.echo', '{}')}, other => q{SELECT idem_call('recorder', 'done', 'public.echo', '{}')} },
 	'idem_cancel(text,anycompatible)' => { own => q{SELECT idem_cancel('%s', 'k')}, other => q{SELECT idem_cancel('recorder', 'open')} },
 	'idem_forget(text,anycompatible)' => { admin => 1, own => q{SELECT idem_forget('%s', 'x')}, other => q{SELECT idem_forget('recorder', 'done')} },
-	'idem_purge(interval,integer)' => { admin => 1, own => q{CALL idem_purge('100 years')} },
+	'idem_purge(interval,integer,text)' => { admin => 1, own => q{CALL idem_purge('100 years')} },
+	'idem_policy(text,interval,text,timestamp with time zone)' => { admin => 1, own => q{SELECT idem_policy('%s', '1 day')} },
+	'idem_policy_drop(text)' => { admin => 1, own => q{SELECT idem_policy_drop('%s')} },
+	'idem_retention(text)' => { own => q{SELECT idem_retention('%s')} },
 	'idem_token_issue(text,text,interval,integer,interval)' => { own => q{SELECT idem_token_issue('p', '%s', max_issues => 3)} },
 	'idem_token_consume(text,text,text)' => { own => q{SELECT idem_token_consume(idem_token_issue('p'), 'p')} },
 	'idem_token_rotate(text,text,text,interval)' => { own => q{SELECT idem_token_rotate(idem_token_issue('p'), 'p')} },
@@ -72,7 +75,7 @@ my %functions = (
 	'idem_stock_expire(integer)' => { own => q{CALL idem_stock_expire()} });
 
 # Every table; nobody but the superuser and, for SELECT, pg_read_all_data has any way in.
-my @tables = qw(idem.claim idem.hold idem.lock idem.stock idem.token_key idem.token_rate idem.token_spent idem.transition);
+my @tables = qw(idem.claim idem.hold idem.lock idem.policy idem.stock idem.token_key idem.token_rate idem.token_spent idem.transition);
 my %ways = (
 	SELECT => 'SELECT * FROM %s',
 	'SELECT column' => 'SELECT count(*) FROM (SELECT tableoid FROM %s) t',

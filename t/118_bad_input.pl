@@ -17,7 +17,7 @@ my $node = idem_node('bad_input', 'log_min_messages = warning', 'log_error_verbo
 my %valid = (
 	source => q{'bad'}, seq => q{'1'}, seqs => q{'{1, 2}'}, request => q{'{"a": 1}'}, response => q{'{"b": 2}'},
 	wait => 'true', takeover => 'true', retry => 'true', function => q{'echo'}, ttl => q{'1 minute'},
-	per => q{'1 minute'}, older_than => q{'900 years'}, batch => '1000', fence => '1', name => q{'lock'},
+	per => q{'1 minute'}, older_than => q{'900 years'}, retention => q{'1 day'}, key_time => q{'none'}, not_before => q{'2020-01-01'}, batch => '1000', fence => '1', name => q{'lock'},
 	purpose => q{'purpose'}, subject => q{'subject'}, token => q{token()}, max_issues => '5', target => q{'product'},
 	col => q{'stock'}, amount => '1', key => '1', candidate => q{ROW(1, 1, 'a', 'x')::product}, machine => q{'bad'},
 	definition => q{'a -> b -> c'}, from_state => q{'a'}, to_state => q{'b'}, item => q{'item'}, quantity => '1',
@@ -32,6 +32,7 @@ my %before = (
 	idem_renew => q{SELECT idem_begin('bad', '1')},
 	idem_complete => q{SELECT idem_begin('bad', '1')},
 	idem_fail => q{SELECT idem_begin('bad', '1')},
+	idem_policy => q{SELECT idem_policy('bad', '1 day')},
 	idem_lock_renew => q{SELECT idem_lock('lock')},
 	idem_lock_check => q{SELECT idem_lock('lock')},
 	idem_unlock => q{SELECT idem_lock('lock')},
@@ -39,11 +40,12 @@ my %before = (
 
 # Arguments that may be null, and those that may be empty.
 my %nullable = map { $_ => 1 } qw(idem_claim.request idem_begin.request idem_complete.response idem_fail.response
-  idem_token_issue.max_issues idem_insert.key idem_verdict.from_state idem_stock_reserve.ttl idem_stock_add.buckets);
+  idem_token_issue.max_issues idem_insert.key idem_verdict.from_state idem_stock_reserve.ttl idem_stock_add.buckets
+  idem_policy.retention idem_policy.key_time idem_policy.not_before idem_purge.older_than idem_purge.source);
 my %may_be_empty = map { $_ => 1 } qw(idem_token_issue.subject idem_token_consume.subject idem_token_rotate.subject
   idem_token_status.subject idem_token_consume.token idem_token_rotate.token idem_token_status.token idem_claim_batch.seqs);
 # Limits in bytes. Texts without one: a token of any length is no token, a definition has 16 MB.
-my %limit = ((map { $_ => 255 } qw(source name purpose subject item machine from_state to_state)), seq => 1024);
+my %limit = ((map { $_ => 255 } qw(source name purpose subject item machine from_state to_state)), seq => 1024, key_time => 32);
 my %unlimited = map { $_ => 1 } qw(idem_token_consume.token idem_token_rotate.token idem_token_status.token idem_machine.definition);
 
 # Odd values of each type, all of them well-formed.
@@ -66,6 +68,7 @@ my %odd = (
 		q{'-2147483648 months'}, q{'2147483647 days'}, q{'-2147483648 days'}, q{'2562047788:00:54.775807'}, q{('-2562047788:00:54.775807'::interval - '1 microsecond')},
 		q{'1000 years'}, q{'1000 years 1 month'}, q{'1000 years 365250 days'}, q{'-1000 years 365250 days 1 hour'}, q{'1 month -30 days'}, q{'1 month -31 days'},
 		q{'2147483647 months -2147483648 days'}, q{'-2147483648 months 2147483647 days 2562047788:00:54.775807'} ],
+	'timestamp with time zone' => [ q{'infinity'}, q{'-infinity'}, q{'4714-11-24 00:00:00+00 BC'}, q{'294276-12-31 23:59:59.999999+00'}, q{'1970-01-01'} ],
 	name => [ q{'nosuch'}, q{'ctid'}, q{'tableoid'}, q{'xmin'}, q{'id'}, q{'gen'}, q{'dropped'}, q{'........pg.dropped.5........'}, q{repeat('x', 63)}, q{repeat('ü', 40)},
 		q{'"stock"'}, q{'STOCK'}, q{'stock; DROP TABLE product'}, q{'note'} ],
 	regclass => [ map({ "'$_'" } qw(nothing view mview sequence ctype partitioned part_1 foreign_table product_pkey product_note ix_expr ix_partial ix_hash unlogged temporary

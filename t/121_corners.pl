@@ -198,8 +198,8 @@ for my $target (qw(gone gone_pkey))
 is($s1->ask('SELECT idem_version()'), 'ERROR 39P01', 'idem_version is a trigger');
 is($s1->ask('SELECT idem_state()'), 'ERROR 39P01', 'idem_state is a trigger');
 # not as a procedure
-$node->safe_psql('postgres', q{CREATE FUNCTION as_function(interval, int) RETURNS void LANGUAGE c AS 'idem', 'idem_purge'; CREATE FUNCTION as_function(int) RETURNS void LANGUAGE c AS 'idem', 'idem_stock_expire'});
-is($s1->ask(q{SELECT as_function('1 day', 1)}), 'ERROR 25001', 'idem_purge called as a function does nothing');
+$node->safe_psql('postgres', q{CREATE FUNCTION as_function(interval, int, text) RETURNS void LANGUAGE c AS 'idem', 'idem_purge'; CREATE FUNCTION as_function(int) RETURNS void LANGUAGE c AS 'idem', 'idem_stock_expire'});
+is($s1->ask(q{SELECT as_function('1 day', 1, NULL)}), 'ERROR 25001', 'idem_purge called as a function does nothing');
 is($s1->ask(q{SELECT as_function(1)}), 'ERROR 25001', 'nor does idem_stock_expire');
 
 # A key of tokens that is none

@@ -40,7 +40,9 @@ is(as('SET idem.force_sql = on; ' . "SELECT idem_claim('a', '2'), idem_claim('a'
 # administering it: not by owning the database
 my %verbs = (
 	'idem_forget(text, anycompatible)' => "SELECT idem_forget('a', '2')",
-	'idem_purge(interval, integer)' => "CALL idem_purge('1 day')",
+	'idem_purge(interval, integer, text)' => "CALL idem_purge('1 day')",
+	'idem_policy(text, interval, text, timestamp with time zone)' => "SELECT idem_policy('a', '1 day')",
+	'idem_policy_drop(text)' => "SELECT idem_policy_drop('b')",
 	'idem_machine(text, text)' => "SELECT idem_machine('m', 'a -> b')",
 	'idem_token_rekey()' => 'SELECT idem_token_rekey()',
 	'idem_stock_add(text, numeric, integer)' => "SELECT idem_stock_add('apple', 1)");
