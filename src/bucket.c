@@ -102,7 +102,8 @@ IdemTable	idem_stock_table = {
 		{"bucket", INT4OID},
 		{"quantity", NUMERICOID}
 	},
-	.required = STOCK_COLUMNS
+	.required = STOCK_COLUMNS,
+	.stat = IDEM_STAT_STOCK
 };
 
 static int	read_from(IdemStore *store, Datum item, int32 first,

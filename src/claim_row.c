@@ -54,7 +54,9 @@ IdemTable	idem_claim_table = {
 		{"lease_until", TIMESTAMPTZOID},
 		{"request", BYTEAOID},
 		{"response", JSONOID}
-	}
+	},
+	.stat = IDEM_STAT_CLAIM,
+	.has_source = true
 };
 
 

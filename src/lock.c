@@ -73,7 +73,8 @@ static IdemTable lock_table = {
 		{"fence", INT8OID},
 		{"locked_at", TIMESTAMPTZOID},
 		{"lease_until", TIMESTAMPTZOID}
-	}
+	},
+	.stat = IDEM_STAT_LOCK
 };
 
 static bool take(IdemStore *store, Datum name, const Interval *ttl,

@@ -110,6 +110,9 @@ typedef struct IdemTable
 	int			secondary;		/* number of a column with an index of its own
 								 * over its values but nulls; 0: none */
 
+	IdemStatKind stat;			/* what waits and ID409 count as */
+	bool		has_source;		/* the first column is a source */
+
 	IdemKeptPlan statements[IDEM_STATEMENTS];
 
 	Oid			relid;			/* InvalidOid: look it up */

@@ -92,6 +92,8 @@ extern void idem_stat_count_now(IdemStatOutcome outcome, Datum source);
 extern void idem_stat_no_outcome(void);
 extern void idem_stat_wait_begin(IdemStatKind kind, Datum source);
 extern void idem_stat_wait_end(void);
+extern void idem_stat_waited(IdemStatKind kind, Datum source, uint64 waits,
+							 uint64 usecs);
 extern void idem_stat_count_init(void);
 
 /* stat.c: the counters in shared memory */

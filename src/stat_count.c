@@ -66,6 +66,7 @@ static struct
 	bool		open;			/* the call is at something that may wait */
 	instr_time	began;
 	TimestampTz before;			/* when the wait before that began */
+	int			level;			/* nesting level of the transaction */
 	uint8		kind;
 	uint8		sourcelen;
 	char		source[IDEM_SOURCE_MAX];
@@ -85,6 +86,7 @@ static void publish(void);
 static void forget(void);
 static void add_now(IdemStatKind kind, const char *source, int len, int cell,
 					uint64 count);
+static void set_waiter(IdemStatKind kind, Datum source);
 static void end_of_wait(void);
 static const char *source_of(IdemStatKind kind, Datum source, int *len);
 static void at_transaction_end(XactEvent event, void *arg);
@@ -154,20 +156,9 @@ idem_stat_no_outcome(void)
 void
 idem_stat_wait_begin(IdemStatKind kind, Datum source)
 {
-	int			len;
-	const char *bytes;
-
 	if (!idem_stat_attach())
 		return;
-
-	bytes = source_of(kind, source, &len);
-	if (waited.waits > 0 &&
-		(waited.kind != kind || waited.sourcelen != len ||
-		 memcmp(waited.source, bytes, len) != 0))
-		idem_stat_no_outcome();
-	waited.kind = kind;
-	waited.sourcelen = len;
-	memcpy(waited.source, bytes, len);
+	set_waiter(kind, source);
 	waited.before = get_timeout_start_time(DEADLOCK_TIMEOUT);
 	INSTR_TIME_SET_CURRENT(waited.began);
 	waited.open = true;
@@ -179,6 +170,17 @@ idem_stat_wait_end(void)
 {
 	if (waited.open)
 		end_of_wait();
+}
+
+/* A wait that the caller has taken the time of is over, or goes on (usecs). */
+void
+idem_stat_waited(IdemStatKind kind, Datum source, uint64 waits, uint64 usecs)
+{
+	if (!idem_stat_attach())
+		return;
+	set_waiter(kind, source);
+	waited.waits += waits;
+	waited.usecs += usecs;
 }
 
 
@@ -365,6 +367,22 @@ add_now(IdemStatKind kind, const char *source, int len, int cell, uint64 count)
 	waited.usecs = 0;
 }
 
+/* Says who waits, and has an end with what another call has left. */
+static void
+set_waiter(IdemStatKind kind, Datum source)
+{
+	int			len;
+	const char *bytes = source_of(kind, source, &len);
+
+	if (waited.kind != kind || waited.sourcelen != len ||
+		memcmp(waited.source, bytes, len) != 0)
+		idem_stat_no_outcome();
+	waited.kind = kind;
+	waited.sourcelen = len;
+	memcpy(waited.source, bytes, len);
+	waited.level = GetCurrentTransactionNestLevel();
+}
+
 /*
  * Takes down a wait if there was one: whoever has to wait for a lock sets the
  * timeout after which a deadlock is looked for.
@@ -427,15 +445,22 @@ static void
 at_subtransaction_end(SubXactEvent event, SubTransactionId subid,
 					  SubTransactionId parent, void *arg)
 {
+	int			level = GetCurrentTransactionNestLevel();
+
 	switch (event)
 	{
 		case SUBXACT_EVENT_COMMIT_SUB:
-			hand_down(GetCurrentTransactionNestLevel());
+			hand_down(level);
+			waited.level = Min(waited.level, level - 1);
 			break;
 		case SUBXACT_EVENT_ABORT_SUB:
-			drop_level(GetCurrentTransactionNestLevel());
-			idem_stat_wait_end();
-			idem_stat_no_outcome();
+			drop_level(level);
+			/* a call that began before it goes on, and has its outcome yet */
+			if (waited.level >= level)
+			{
+				idem_stat_wait_end();
+				idem_stat_no_outcome();
+			}
 			break;
 		case SUBXACT_EVENT_START_SUB:
 		case SUBXACT_EVENT_PRE_COMMIT_SUB:

@@ -112,7 +112,9 @@ IdemTable	idem_hold_table = {
 		{"quantities", NUMERICARRAYOID}
 	},
 	.required = HOLD_STATUS + 1,
-	.secondary = HOLD_EXPIRES_AT + 1
+	.secondary = HOLD_EXPIRES_AT + 1,
+	.stat = IDEM_STAT_STOCK,
+	.has_source = true
 };
 
 /* One part that was taken: an element of each of the three arrays. */

@@ -119,6 +119,7 @@ static bool add_index_entry(IdemStore *store, Relation index,
 							IndexUniqueCheck check);
 static void key_tag(const IdemStore *store, const Datum *key, LOCKTAG *tag);
 static int	compare_tags(const void *a, const void *b);
+static void begin_wait(const IdemStore *store, const Datum *key);
 static void describe_wait(void *arg);
 static void serialization_error(const IdemTable *table, const Datum *key);
 
@@ -329,10 +330,12 @@ idem_store_wait(IdemStore *store, const Datum *key, IdemRow *row)
 	context.previous = error_context_stack;
 	error_context_stack = &context;
 
+	begin_wait(store, key);
 	if (row->token != 0)
 		SpeculativeInsertionWait(row->rival, row->token);
 	else
 		XactLockTableWait(row->rival, NULL, NULL, XLTW_None);
+	idem_stat_wait_end();
 
 	error_context_stack = context.previous;
 }
@@ -445,11 +448,13 @@ idem_store_lock(IdemStore *store, const IdemRow *row, IdemRowLock strength)
 	error_context_stack = &context;
 
 	tuple.t_self = row->tid;
+	begin_wait(store, row->values);
 	result = heap_lock_tuple(store->heap, &tuple, GetCurrentCommandId(false),
 							 strength == IDEM_LOCK_SHARE ?
 							 LockTupleShare : LockTupleNoKeyExclusive,
 							 store->wait ? LockWaitBlock : LockWaitSkip,
 							 false, &buffer, &tmfd);
+	idem_stat_wait_end();
 	ReleaseBuffer(buffer);
 
 	error_context_stack = context.previous;
@@ -482,6 +487,7 @@ idem_store_update(IdemStore *store, IdemRow *row, const Datum *values,
 				  const bool *nulls)
 {
 	HeapTuple	tuple;
+	TM_Result	result;
 	TM_FailureData tmfd;
 	bool		needs_index;
 
@@ -507,8 +513,12 @@ idem_store_update(IdemStore *store, IdemRow *row, const Datum *values,
 							unconstify(Datum *, values),
 							unconstify(bool *, nulls));
 
-	switch (idem_heap_update(store->heap, &row->tid, tuple,
-							 GetCurrentCommandId(true), &tmfd, &needs_index))
+	begin_wait(store, values);
+	result = idem_heap_update(store->heap, &row->tid, tuple,
+							  GetCurrentCommandId(true), &tmfd, &needs_index);
+	idem_stat_wait_end();
+
+	switch (result)
 	{
 		case TM_Ok:
 			if (needs_index)
@@ -671,9 +681,14 @@ static uint64
 sql_write(IdemStore *store, IdemStatement statement, const Datum *values,
 		  const bool *nulls)
 {
-	return idem_table_execute(store->table, statement,
-							  store->heap->rd_rel->relowner, false, values,
-							  nulls, NULL, NULL);
+	uint64		processed;
+
+	begin_wait(store, values);
+	processed = idem_table_execute(store->table, statement,
+								   store->heap->rd_rel->relowner, false,
+								   values, nulls, NULL, NULL);
+	idem_stat_wait_end();
+	return processed;
 }
 
 /* The same where waiting is not wanted, for which nowait.c has the tries. */
@@ -774,6 +789,14 @@ compare_tags(const void *a, const void *b)
 	return memcmp(a, b, sizeof(LOCKTAG));
 }
 
+/* From here on a wait is one for a rival, and counts as what the table says. */
+static void
+begin_wait(const IdemStore *store, const Datum *key)
+{
+	idem_stat_wait_begin(store->table->stat, store->table->has_source ?
+						 key[0] : IDEM_STAT_NO_SOURCE);
+}
+
 /* CONTEXT of what happens to us while we wait: a timeout, a deadlock. */
 static void
 describe_wait(void *arg)
@@ -791,6 +814,8 @@ busy(IdemStore *store, const Datum *key)
 	store->busy = true;
 	if (store->busy_is_answer)
 		return;
+	if (store->table->stat == IDEM_STAT_CLAIM)
+		idem_stat_count_now(IDEM_STAT_CLAIM_BUSY, key[0]);
 	ereport(ERROR,
 			(errcode(ERRCODE_IDEM_IN_PROGRESS),
 			 errmsg("%s is in progress elsewhere", store->table->relname),

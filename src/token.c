@@ -108,7 +108,8 @@ static IdemTable key_table = {
 		{"created_at", TIMESTAMPTZOID},
 		{"verify_until", TIMESTAMPTZOID}
 	},
-	.metadata = true
+	.metadata = true,
+	.stat = IDEM_STAT_TOKEN
 };
 
 IdemTable	idem_token_spent_table = {
@@ -121,7 +122,8 @@ IdemTable	idem_token_spent_table = {
 		{"nonce", TEXTOID},
 		{"expires_at", TIMESTAMPTZOID},
 		{"consumed_at", TIMESTAMPTZOID}
-	}
+	},
+	.stat = IDEM_STAT_TOKEN
 };
 
 IdemTable	idem_token_rate_table = {
@@ -135,7 +137,8 @@ IdemTable	idem_token_rate_table = {
 		{"subject", TEXTOID},
 		{"window_end", TIMESTAMPTZOID},
 		{"issued", INT4OID}
-	}
+	},
+	.stat = IDEM_STAT_TOKEN
 };
 
 static text *issue(const Datum *binding, Interval *ttl);
