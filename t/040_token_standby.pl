@@ -2,6 +2,9 @@
 # issued, and a new key is followed at once.
 use strict;
 use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+use Hermetic;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;

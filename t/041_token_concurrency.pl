@@ -2,6 +2,9 @@
 # and no memory or lock that grows with the number of calls.
 use strict;
 use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+use Hermetic;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;

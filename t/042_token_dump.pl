@@ -2,6 +2,9 @@
 # EXTENSION made there; another database accepts none of them.
 use strict;
 use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+use Hermetic;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;

@@ -7,6 +7,8 @@ use utf8;
 
 use FindBin;
 use lib "$FindBin::RealBin/../bench";
+use lib $FindBin::RealBin;
+use Hermetic;
 use JSON::PP;
 use PostgreSQL::Test::Utils;
 use Report;

@@ -235,7 +235,7 @@ for (@traps, @super, @temp)
 	my ($kind, $make, $control, $wanted, $path) = @$_;
 	next unless $control;
 	my $temp = (grep { $_->[0] eq $kind } @temp) ? "$make;\n" : '';
-	my (undef, undef, $err) = $node->psql('postgres', "${temp}SET search_path = " . ($path // 'evil, public, pg_temp, pg_catalog') . ";\n$control", on_error_stop => 0, extra_params => [ '-U', $path ? 'victim' : getpwuid($>) . '' ]);
+	my (undef, undef, $err) = $node->psql('postgres', "${temp}SET search_path = " . ($path // 'evil, public, pg_temp, pg_catalog') . ";\n$control", on_error_stop => 0, extra_params => [ '-U', $path ? 'victim' : $ENV{PGUSER} ]);
 	like($err, $wanted ? qr/division by zero/ : qr/CANARY/, "control: $kind catch who is careless");
 }
 

@@ -12,7 +12,7 @@ use IO::Socket::UNIX;
 use Test::More;
 
 my $node = idem_node('encodings');
-my $user = getpwuid($>);
+my $user = $ENV{PGUSER};
 
 # A connection that speaks the protocol itself, for what libpq's clients would not send.
 sub connection

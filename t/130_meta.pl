@@ -4,6 +4,8 @@ use strict;
 use warnings;
 
 use FindBin;
+use lib $FindBin::RealBin;
+use Hermetic;
 use JSON::PP;
 use PostgreSQL::Test::Utils;
 use Test::More;

@@ -5,6 +5,8 @@ use warnings;
 
 use File::Basename;
 use FindBin;
+use lib $FindBin::RealBin;
+use Hermetic;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;

@@ -7,6 +7,8 @@ use warnings;
 use File::Copy 'copy';
 use File::Path 'make_path';
 use FindBin;
+use lib $FindBin::RealBin;
+use Hermetic;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;

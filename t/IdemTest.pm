@@ -8,6 +8,7 @@ use Carp;
 use Exporter 'import';
 use File::Temp;
 use IPC::Run;
+use Hermetic;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 
@@ -78,7 +79,7 @@ sub new
 	$self->{psql} = IPC::Run::start(
 		[
 			'psql', '-XAtq', '-f', '-', '-h', $node->host, '-p', $node->port,
-			'-U', $options{user} // (getpwuid($>))[0],
+			'-U', $options{user} // $ENV{PGUSER},
 			'-d', $options{dbname} // 'postgres'
 		],
 		'<', \$self->{in}, '>', \$self->{out}, '2>', \$self->{err}, $self->{timer});

@@ -23,6 +23,7 @@ use Carp;
 use Exporter 'import';
 use File::Basename;
 use IPC::Run;
+use Hermetic;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;

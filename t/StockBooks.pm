@@ -6,6 +6,7 @@ use strict;
 use warnings;
 
 use Exporter 'import';
+use Hermetic;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 
