@@ -1,0 +1,188 @@
+# The rules of the house that a program can see, on one state of the files.
+#
+#	rules.pl [DIR]
+#
+# A line for each breach, as FILE:LINE: what; status 0: there is none. CONTRIBUTING.md says why they are.
+use strict;
+use warnings;
+
+# Which families a family's files may use: its header may include the headers of these and of those below them in turn.
+my %below = (
+	compat => [],
+	idem => ['compat'],
+	stat => ['idem'],
+	plan => [ 'idem', 'stat' ],
+	store => ['plan'],
+	policy => ['store'],
+	claim => [ 'store', 'policy' ],
+	token => ['store'],
+	stock => [ 'store', 'policy' ],
+	machine => ['idem'],
+	target => ['idem'],
+);
+
+# What else a file may use, beside its own family and those below.
+my %beside = (
+	'src/machine.c' => [ 'plan', 'store' ],    # the table of transitions is ours
+	'src/purge.c' => [ 'claim', 'stock', 'token', 'policy' ],    # removes what they have recorded
+	'src/row.c' => ['store'],    # whether to go through SQL
+	'src/state.c' => [ 'target', 'store' ],    # moves a row of the caller's
+	'src/stock.c' => ['claim'],    # the rules for keys
+);
+
+# Files over the limit that have not been divided yet, and where they stand. They may only shrink.
+my %large = map { $_ => 1000 } ('src/bucket.c', 'src/claim.c', 'src/stock.c', 'src/store.c');
+
+# Files beside src/store*.c that reach a table directly.
+my %reaches = map { $_ => 1 } ('src/bucket.c', 'src/claim.c', 'src/owner.c', 'src/target.c');
+
+my $limit_c = 800;
+my $limit_h = 170;
+my @found;
+
+chdir $ARGV[0] or die "$ARGV[0]: $!" if @ARGV;
+my @c = (glob('idem.c'), glob 'src/*.c');
+my @h = glob 'src/*.h';
+my %header = map { m{([^/]+)\.h$} => 1 } @h;
+
+check_includes($_) for @h, grep { $_ ne 'idem.c' } @c;
+check_size($_) for @c, @h;
+for my $file (@c, @h)
+{
+	matches($file, qr/PG_VERSION_NUM|PG_MAJORVERSION/, 'the server\'s version is tested in src/compat.h only') unless $file eq 'src/compat.h';
+}
+for my $file (@c)
+{
+	matches($file, qr/"[^"]*\b(?:SELECT|INSERT INTO|UPDATE|DELETE FROM)\s+[^"]*\b(?:FROM|SET|VALUES|WHERE|pg_catalog|idem\.)[^"]*"/,
+		'SQL stands in src/plan.c and src/target_sql.c only')
+	  unless $file =~ m{^src/(?:plan|target_sql)};
+	matches($file, qr/\b(?:heap_lock_tuple|idem_heap_update|heap_update|heap_insert|simple_heap_\w+|table_tuple_\w+|systable_beginscan\w*)\s*\(/,
+		'tables are reached in src/store*.c only')
+	  unless $file =~ m{^src/(?:store|batch_scan)} || $reaches{$file};
+}
+matches($_, qr/CREATE OR REPLACE|IF NOT EXISTS/, 'the script creates, and never adopts what is there') for glob 'idem--*.sql';
+matches($_, qr/\b(?:TODO|FIXME|XXX)\b/, 'unfinished') for @c, @h, glob('idem--*.sql sql/*.sql specs/*.spec t/*.pl t/*.pm'), 'README.md', glob 'doc/*.md';
+check_comments();
+check_hermetic($_) for glob 't/*.pl';
+check_page() if -s 'doc/testing.md';
+
+print map { "$_\n" } @found;
+exit(@found ? 1 : 0);
+
+# breach(FILE, LINE, WHAT): a finding.
+sub breach
+{
+	my ($file, $line, $what) = @_;
+
+	push @found, "$file:$line: $what";
+	return;
+}
+
+# lines(FILE): its lines.
+sub lines
+{
+	my ($file) = @_;
+
+	open my $in, '<', $file or die "$file: $!";
+	my @lines = readline $in;
+	close $in;
+	return @lines;
+}
+
+# matches(FILE, PATTERN, WHAT): no line of FILE may match, but what belongs to a message.
+sub matches
+{
+	my ($file, $pattern, $what) = @_;
+	my $number = 0;
+
+	for my $line (lines($file))
+	{
+		$number++;
+		next if $line =~ /err(?:hint|detail|msg)(?:_internal|_plural)?\(|psprintf\("Look/;
+		breach($file, $number, $what) if $line =~ $pattern;
+	}
+	return;
+}
+
+# families_below(FAMILY): itself and all below it.
+sub families_below
+{
+	my ($family) = @_;
+
+	return ($family, map { families_below($_) } @{ $below{$family} // [] });
+}
+
+# check_includes(FILE): only its own family's header and those below, or what %beside says. A .c file belongs to the family whose
+# header it includes first.
+sub check_includes
+{
+	my ($file) = @_;
+	my ($number, $own) = (0);
+	my %allowed;
+
+	($own) = $file =~ m{([^/]+)\.h$};
+	for my $line (lines($file))
+	{
+		$number++;
+		my ($name) = $line =~ /^#include "([^"\/]+)\.h"/ or next;
+		next unless $header{$name};
+
+		$own //= $name;
+		if (!%allowed)
+		{
+			return breach($file, $number, "the family $own is not in the list of script/lib/rules.pl") unless $below{$own};
+			%allowed = map { $_ => 1 } families_below($own), @{ $beside{$file} // [] };
+		}
+		breach($file, $number, "$name.h is neither of the family $own nor below it") unless $allowed{$name};
+	}
+	return;
+}
+
+# check_size(FILE): one concept fits.
+sub check_size
+{
+	my ($file) = @_;
+	my $count = () = lines($file);
+	my $limit = $large{$file} // ($file =~ /\.h$/ ? $limit_h : $limit_c);
+
+	breach($file, $count, "more than $limit lines: is it one concept?") if $count > $limit;
+	return;
+}
+
+# check_comments(): each function of the script is commented on.
+sub check_comments
+{
+	my $script = join '', map { lines($_) } glob 'idem--*.sql';
+	my %commented = map { $_ => 1 } $script =~ /COMMENT ON (?:FUNCTION|PROCEDURE) (?:@\w+@\.)?(\w+)/g;
+
+	for my $name ($script =~ /CREATE (?:FUNCTION|PROCEDURE) (?:@\w+@\.)?(\w+)/g)
+	{
+		breach('idem--1.0.sql', 1, "$name has no COMMENT") unless $commented{$name};
+	}
+	return;
+}
+
+# check_hermetic(FILE): a test that starts a server must not depend on who runs it; nor on how fast the machine is.
+sub check_hermetic
+{
+	my ($file) = @_;
+	my $text = join '', lines($file);
+
+	breach($file, 1, 'load t/Hermetic.pm, which makes it independent of who runs it')
+	  if $text =~ /^use PostgreSQL::Test::Cluster|\b\w+_node\(|\bstock_server\(/m && $text !~ /^use (?:Hermetic|IdemTest|Oracle|StockBooks)\b/m;
+	matches($file, qr/getpwuid|\$ENV\{(?:USER|LOGNAME)\}/, 'the superuser is $ENV{PGUSER}, whoever runs this');
+	return;
+}
+
+# check_page(): every test is on the page of the tests.
+sub check_page
+{
+	my $page = join '', lines('doc/testing.md');
+
+	for my $file (glob 'sql/*.sql specs/*.spec t/*.pl t/*.pm')
+	{
+		my ($name) = $file =~ m{([^/]+?)(?:\.sql|\.spec)?$};
+		breach('doc/testing.md', 1, "does not name $file") unless $page =~ /`(?:\w+\/)?\Q$name\E`/;
+	}
+	return;
+}
