@@ -15,6 +15,9 @@
 
 umask 022 # root's own umask must not hide the copies from the server's user
 
+# shellcheck source=script/lib/help.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib/help.sh"
+
 IDEM_TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 IDEM_T=
 IDEM_JOBS=()
@@ -25,18 +28,25 @@ for IDEM_VAR in "${!PG@}"; do
 done
 unset IDEM_VAR
 
+# idem_neutral: from here on nothing depends on the language, the sort order, or the time zone of whoever runs us.
+idem_neutral() {
+	unset LANGUAGE
+	export LC_ALL=C TZ=UTC
+}
+
 # idem_die TEXT: say what is wrong, and end with status 1.
 idem_die() {
 	printf '%s: %s\n' "${0##*/}" "$*" >&2
 	exit 1
 }
 
-# as_server_user CMD…: run CMD, in IDEM_T, as the user whom servers run as: postgres if we are root, else ourselves.
+# as_server_user CMD…: run CMD, in IDEM_T, as the user whom servers run as: postgres if we are root, else ourselves. Without
+# a home, where programs would look for settings.
 as_server_user() {
 	if [ "$(id -u)" -eq 0 ]; then
 		(cd "$IDEM_T" && exec runuser -u postgres -- env HOME="$IDEM_T" "$@")
 	else
-		(cd "$IDEM_T" && "$@")
+		(cd "$IDEM_T" && exec env HOME="$IDEM_T" "$@")
 	fi
 }
 
@@ -62,6 +72,7 @@ idem_private_tree() {
 
 	IDEM_T=$(mktemp -d "${TMPDIR:-/tmp}/idem.XXXXXX")
 	IDEM_T=$(cd "$IDEM_T" && pwd -P)
+	[ ${#IDEM_T} -le 60 ] || idem_die "$IDEM_T is too long for the sockets in it: set TMPDIR to a shorter path"
 	if [ "$(id -u)" -eq 0 ]; then
 		id postgres >/dev/null 2>&1 || idem_die "PostgreSQL does not run as root, and there is no user postgres"
 		chown postgres: "$IDEM_T"
@@ -76,6 +87,25 @@ idem_private_tree() {
 		return 1
 	}
 	if [ "$(id -u)" -eq 0 ]; then chown -R postgres: "$IDEM_SRC"; fi
+}
+
+# idem_variant NAME [MAKE-ARGUMENT…]: build idem once more, in IDEM_T/build-NAME, and install it into a second tree of the same server;
+# status 1, and make's output, if the build fails. IDEM_BIN is that tree's from then on. Its server takes next to no space.
+idem_variant() {
+	local dir root=$IDEM_T/$1 build=$IDEM_T/build-$1
+	shift
+	idem_build "$build" "$@" || return 1
+	for dir in "$("$PG_CONFIG" --bindir)" "$("$PG_CONFIG" --sharedir)" "$("$PG_CONFIG" --pkglibdir)"; do
+		mkdir -p "$root${dir%/*}"
+		[ -d "$root$dir" ] || cp -al "$IDEM_T$dir" "$root$dir"
+	done
+	dir=$("$PG_CONFIG" --pkglibdir)
+	rm -f "$root$dir/idem.so" "$root$("$PG_CONFIG" --sharedir)"/extension/idem{.control,--*}
+	make -s -C "$build" install DESTDIR="$root" with_llvm=no "$@" >"$build.log" 2>&1 || {
+		cat "$build.log" >&2
+		return 1
+	}
+	IDEM_BIN=$root$("$PG_CONFIG" --bindir)
 }
 
 # idem_build DIR [MAKE-ARGUMENT…]: copy the sources to DIR and build them there; status 1, and make's output, if that fails.
