@@ -16,6 +16,7 @@ OBJS = \
 	src/definition.o \
 	src/expire.o \
 	src/key_time.o \
+	src/keytext.o \
 	src/keyvalue.o \
 	src/lock.o \
 	src/machine.o \

@@ -433,7 +433,15 @@ LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
 AS 'MODULE_PATHNAME', 'idem_deduct';
 
 COMMENT ON FUNCTION @extschema@.idem_deduct(pg_catalog.regclass, pg_catalog.name, pg_catalog.numeric, pg_catalog."any") IS
-'takes amount (greater than 0) from column col, of an integer type or numeric, of the row of target (a table: key is its primary key; or a unique index) if it has that much; true: taken, false: not enough, or a trigger suppressed the update, nothing written; errors: 0A000 if a rule replaces the update, 22004, 22023, 25006, 39P01 if a trigger changes what was taken, 40001, 42501, 42703, 42804, 42809, 42P10, ID404 if there is no such row';
+'takes amount (greater than 0) from column col, of an integer type or numeric, of the row of target (a table: key is its primary key; or a unique index) if it has that much, of which null and NaN are not enough; true: taken, false: not enough, or a trigger suppressed the update, nothing written; errors: 0A000 if a rule replaces the update, 22003 for a value out of the range of its key column, 22004, 22023 also for a key value that its column would change, 25006, 39P01 if a trigger changes what was taken, 40001, 42501, 42703, 42804, 42809, 42P10, ID404 if there is no such row, and what the table''s own checks and triggers raise';
+
+CREATE FUNCTION @extschema@.idem_deduct(target pg_catalog.regclass, col pg_catalog.name, amount pg_catalog.numeric, VARIADIC key pg_catalog._text)
+RETURNS pg_catalog.bool
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
+AS 'MODULE_PATHNAME', 'idem_deduct';
+
+COMMENT ON FUNCTION @extschema@.idem_deduct(pg_catalog.regclass, pg_catalog.name, pg_catalog.numeric, pg_catalog._text) IS
+'as idem_deduct with a key of any types, where all values of the key are text or untyped, as the parameters of drivers are; beside a value of another type an untyped parameter needs a cast; errors: the same';
 
 CREATE FUNCTION @extschema@.idem_lock_row(target pg_catalog.regclass, VARIADIC key pg_catalog."any")
 RETURNS pg_catalog.bool
@@ -441,7 +449,15 @@ LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
 AS 'MODULE_PATHNAME', 'idem_lock_row';
 
 COMMENT ON FUNCTION @extschema@.idem_lock_row(pg_catalog.regclass, pg_catalog."any") IS
-'locks the row of target (a table: key is its primary key; or a unique index) until the end of the transaction, so that nobody else changes it, while foreign key checks pass; true: locked, false: there is no such row; errors: 22004, 22023, 25006, 40001, 42501, 42804, 42809, 42P10';
+'locks the row of target (a table: key is its primary key; or a unique index) until the end of the transaction, so that nobody else changes it, while foreign key checks pass; true: locked, false: there is no such row; errors: 22003 for a value out of the range of its key column, 22004, 22023 also for a key value that its column would change, 25006, 40001, 42501, 42804, 42809, 42P10';
+
+CREATE FUNCTION @extschema@.idem_lock_row(target pg_catalog.regclass, VARIADIC key pg_catalog._text)
+RETURNS pg_catalog.bool
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
+AS 'MODULE_PATHNAME', 'idem_lock_row';
+
+COMMENT ON FUNCTION @extschema@.idem_lock_row(pg_catalog.regclass, pg_catalog._text) IS
+'as idem_lock_row with a key of any types, where all values of the key are text or untyped, as the parameters of drivers are; beside a value of another type an untyped parameter needs a cast; errors: the same';
 
 CREATE FUNCTION @extschema@.idem_insert(candidate pg_catalog.anyelement, key pg_catalog.regclass DEFAULT NULL, OUT inserted pg_catalog.bool, OUT stored pg_catalog.anyelement)
 RETURNS pg_catalog.record
@@ -449,7 +465,7 @@ LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
 AS 'MODULE_PATHNAME', 'idem_insert';
 
 COMMENT ON FUNCTION @extschema@.idem_insert(pg_catalog.anyelement, pg_catalog.regclass) IS
-'inserts candidate, a row of a table, its null fields taking their defaults, or finds the row that has the same key; key: a unique index, by default the primary key if its fields are given, else the only unique index whose fields are; inserted: now, by this call; stored: the row as it is in the table; errors: 22004, 23505 if another unique index or a hidden row is in the way, 25006, 39P01 if a trigger suppresses the row, 40001, 42501, 42804, 42809, 42P10';
+'inserts candidate, a row of a table, its null fields taking their defaults, or finds the row that has the same key; key: a unique index, by default the primary key if its fields are given, else the only unique index whose fields are; inserted: now, by this call; stored: the row as it is in the table; errors: 0A000 if the table has a rule, 22004, 23505 if another unique index or a hidden row is in the way, 23P01 if an exclusion constraint is, 23502, 23503 and 23514 as the table''s constraints say, 25006, 39P01 if a trigger suppresses the row, 40001, 42501 unless the caller may SELECT and INSERT all its columns that are given or answered, 42804, 42809, 42P10';
 
 CREATE FUNCTION @extschema@.idem_version()
 RETURNS pg_catalog.trigger
@@ -501,7 +517,15 @@ LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
 AS 'MODULE_PATHNAME', 'idem_advance';
 
 COMMENT ON FUNCTION @extschema@.idem_advance(pg_catalog.text, pg_catalog.regclass, pg_catalog.name, pg_catalog.text, pg_catalog."any") IS
-'moves column col (text, varchar, char, name, enum or a domain over one) of the row of target (a table: key is its primary key; or a unique index) to to_state; true: applied, false: same or late, or a trigger suppressed the update, nothing written; errors: 0A000 if a rule replaces the update, 22001 if the column does not hold the state whole, 22004, 22023, 25006, 40001, 42501, 42703, 42804, 42809, 42P10, ID404 if there is no such row, ID460 if the move is ahead or illegal';
+'moves column col (text, varchar, char, name, enum or a domain over one) of the row of target (a table: key is its primary key; or a unique index) to to_state; true: applied, false: same or late, or a trigger suppressed the update, nothing written; errors: 0A000 if a rule replaces the update, 22001 if the column does not hold the state whole, 22003 for a value out of the range of its key column, 22004, 22023 also for a key value that its column would change, 25006, 39P01 if a trigger makes the column something else, 40001, 42501, 42703, 42804, 42809, 42P10, ID404 if there is no such row, ID460 if the move is ahead or illegal';
+
+CREATE FUNCTION @extschema@.idem_advance(machine pg_catalog.text, target pg_catalog.regclass, col pg_catalog.name, to_state pg_catalog.text, VARIADIC key pg_catalog._text)
+RETURNS pg_catalog.bool
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
+AS 'MODULE_PATHNAME', 'idem_advance';
+
+COMMENT ON FUNCTION @extschema@.idem_advance(pg_catalog.text, pg_catalog.regclass, pg_catalog.name, pg_catalog.text, pg_catalog._text) IS
+'as idem_advance with a key of any types, where all values of the key are text or untyped, as the parameters of drivers are; beside a value of another type an untyped parameter needs a cast; errors: the same';
 
 --
 -- Stock: shares that can be held, confirmed, given back
