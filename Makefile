@@ -12,11 +12,14 @@ OBJS = \
 	src/attempt.o \
 	src/bucket.o \
 	src/claim.o \
+	src/claim_batch.o \
+	src/claim_call.o \
 	src/claim_row.o \
+	src/claim_take.o \
 	src/definition.o \
+	src/digest.o \
 	src/expire.o \
 	src/key_time.o \
-	src/keytext.o \
 	src/keyvalue.o \
 	src/lock.o \
 	src/machine.o \
@@ -41,6 +44,7 @@ OBJS = \
 	src/target_sql.o \
 	src/token.o \
 	src/tokentext.o \
+	src/unsettled.o \
 	src/version.o \
 	src/batch_scan.o
 

@@ -28,11 +28,17 @@ CREATE TABLE idem.claim (
 	lease_until pg_catalog.timestamptz,
 	request pg_catalog.bytea,
 	response pg_catalog.json,
+	unsettled_since pg_catalog.timestamptz,
 	CONSTRAINT claim_pkey PRIMARY KEY (seq, source)
 ) USING heap WITH (fillfactor = 80);
 
 -- a long key stays in its row, where the index and the purge read it
 ALTER TABLE idem.claim ALTER COLUMN source SET STORAGE MAIN, ALTER COLUMN seq SET STORAGE MAIN;
+
+-- idem_unsettled looks for what runs, has expired or is open; a settled key is
+-- not in it, so claims never touch it, and attempts do only when they begin, are
+-- given back and granted again, or are settled
+CREATE INDEX claim_unsettled_since ON idem.claim USING btree (unsettled_since) WHERE unsettled_since IS NOT NULL;
 
 COMMENT ON TABLE idem.claim IS 'claims and attempts, one row for each key';
 COMMENT ON COLUMN idem.claim.owner IS 'name of the role that the key belongs to';
@@ -43,6 +49,7 @@ COMMENT ON COLUMN idem.claim.completed_at IS 'when it was answered, failed or ca
 COMMENT ON COLUMN idem.claim.lease_until IS 'status r: when the attempt expires';
 COMMENT ON COLUMN idem.claim.request IS 'first 16 bytes of a SHA-256 over the request';
 COMMENT ON COLUMN idem.claim.response IS 'the recorded answer, byte for byte';
+COMMENT ON COLUMN idem.claim.unsettled_since IS 'claimed_at while an attempt runs, has expired or gave the key back; otherwise null';
 
 SELECT pg_catalog.pg_extension_config_dump('idem.claim', '');
 
@@ -206,27 +213,27 @@ SELECT pg_catalog.pg_extension_config_dump('idem.hold', '');
 
 CREATE FUNCTION @extschema@.idem_claim(source pg_catalog.text, seq pg_catalog.anycompatible, request pg_catalog.jsonb DEFAULT NULL, wait pg_catalog.bool DEFAULT true)
 RETURNS pg_catalog.bool
-LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
 AS 'MODULE_PATHNAME', 'idem_claim';
 
 COMMENT ON FUNCTION @extschema@.idem_claim(pg_catalog.text, pg_catalog.anycompatible, pg_catalog.jsonb, pg_catalog.bool) IS
-'claims a key (source: 1 to 255 bytes, seq: 1 to 1024 bytes) for this transaction; true: the caller is the first and does the work, false: it was done; request: compared with the one recorded, null is not compared; wait: wait for a transaction that holds the key, or raise ID409 at once; errors: 22004, 22023, 25006, 40001, 42501, ID409, ID422';
+'claims a key (source: 1 to 255 bytes; seq: text, varchar, smallint, integer, bigint or uuid, 1 to 1024 bytes as text) for this transaction; true: the caller is the first and does the work, false: it was done, or this transaction has claimed it; request: compared with the one recorded, null is not compared, and that of an open key is replaced; wait: wait for a transaction that holds the key, or raise ID409 at once; errors: 22004, 22023, 25006, 40001, 42501, 42804 for another type of seq, ID409 if an attempt holds the key, ID422';
 
-CREATE FUNCTION @extschema@.idem_claim_batch(source pg_catalog.text, seqs pg_catalog.anycompatiblearray, OUT seq pg_catalog.text, OUT claimed pg_catalog.bool)
+CREATE FUNCTION @extschema@.idem_claim_batch(source pg_catalog.text, seqs pg_catalog.anycompatiblearray, wait pg_catalog.bool DEFAULT true, OUT seq pg_catalog.text, OUT claimed pg_catalog.bool, OUT status pg_catalog.text)
 RETURNS SETOF pg_catalog.record
-LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE ROWS 1000
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000 ROWS 1000
 AS 'MODULE_PATHNAME', 'idem_claim_batch';
 
-COMMENT ON FUNCTION @extschema@.idem_claim_batch(pg_catalog.text, pg_catalog.anycompatiblearray) IS
-'claims the keys (source, each of seqs) and answers for each, in the order given, as idem_claim does; a key that is given twice is claimed once; two transactions that claim a batch each never deadlock over the order of their keys; errors: 22004, 22023, 25006, 40001, 42501, ID409';
+COMMENT ON FUNCTION @extschema@.idem_claim_batch(pg_catalog.text, pg_catalog.anycompatiblearray, pg_catalog.bool) IS
+'claims the keys (source, each of seqs: 1 to 1024 bytes) and answers for each, in the order given; a key that is given twice is claimed once; claimed: as idem_claim answers; status: claimed, or what the key is: done, running, expired, failed, cancelled, or with wait off busy if another transaction is at it; two batches never deadlock over the order of their keys; errors: 22004, 22023, 25006, 40001, 42501, 42804';
 
 CREATE FUNCTION @extschema@.idem_respond(source pg_catalog.text, seq pg_catalog.anycompatible, response pg_catalog.json)
 RETURNS pg_catalog.bool
-LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
 AS 'MODULE_PATHNAME', 'idem_respond';
 
 COMMENT ON FUNCTION @extschema@.idem_respond(pg_catalog.text, pg_catalog.anycompatible, pg_catalog.json) IS
-'records the answer of a claim, byte for byte; true: recorded now, false: the same answer was recorded before; errors: 22004, 22023, 25006, 40001, 42501, ID404 if the key is not claimed, ID409 if an attempt holds it, ID412 if another answer is recorded';
+'records the answer of a claim, byte for byte; true: recorded now, false: the same answer was recorded before; errors: 22004, 22023, 25006, 40001, 42501, 42804, ID404 if the key is not claimed, ID409 if an attempt holds it, ID412 if another answer is recorded or the key was cancelled';
 
 CREATE FUNCTION @extschema@.idem_response(source pg_catalog.text, seq pg_catalog.anycompatible)
 RETURNS pg_catalog.json
@@ -234,39 +241,47 @@ LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'idem_response';
 
 COMMENT ON FUNCTION @extschema@.idem_response(pg_catalog.text, pg_catalog.anycompatible) IS
-'the recorded answer of a key, null if there is none; writes nothing, waits for nobody, works on a standby; errors: 22004, 22023, 42501';
+'the recorded answer of a key, null if there is none; writes nothing, waits for nobody, works on a standby; errors: 22004, 22023, 42501, 42804';
 
-CREATE FUNCTION @extschema@.idem_lookup(source pg_catalog.text, seq pg_catalog.anycompatible, OUT status pg_catalog.text, OUT fence pg_catalog.int8, OUT response pg_catalog.json, OUT claimed_at pg_catalog.timestamptz, OUT completed_at pg_catalog.timestamptz, OUT lease_until pg_catalog.timestamptz)
+CREATE FUNCTION @extschema@.idem_lookup(source pg_catalog.text, seq pg_catalog.anycompatible, OUT status pg_catalog.text, OUT fence pg_catalog.int8, OUT response pg_catalog.json, OUT claimed_at pg_catalog.timestamptz, OUT completed_at pg_catalog.timestamptz, OUT lease_until pg_catalog.timestamptz, OUT owner pg_catalog.name)
 RETURNS pg_catalog.record
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'idem_lookup';
 
 COMMENT ON FUNCTION @extschema@.idem_lookup(pg_catalog.text, pg_catalog.anycompatible) IS
-'all that is known of a key, all null if nothing is; status: done, running, expired (its lease ran out, outcome unknown), open (given back), failed, cancelled; writes nothing, waits for nobody, works on a standby; errors: 22004, 22023, 42501';
+'all that is known of a key, all null if nothing is; status: done, running, expired (its lease ran out, outcome unknown), open (given back), failed, cancelled; owner: the role that it belongs to; writes nothing, waits for nobody, works on a standby; errors: 22004, 22023, 42501, 42804';
 
-CREATE FUNCTION @extschema@.idem_call(source pg_catalog.text, seq pg_catalog.anycompatible, function pg_catalog.regproc, request pg_catalog.json)
+CREATE FUNCTION @extschema@.idem_call(source pg_catalog.text, seq pg_catalog.anycompatible, function pg_catalog.regproc, request pg_catalog.jsonb, wait pg_catalog.bool DEFAULT true, compare pg_catalog.jsonb DEFAULT NULL)
 RETURNS pg_catalog.json
-LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
 AS 'MODULE_PATHNAME', 'idem_call';
 
-COMMENT ON FUNCTION @extschema@.idem_call(pg_catalog.text, pg_catalog.anycompatible, pg_catalog.regproc, pg_catalog.json) IS
-'claims the key, runs function(request) as the caller, records its answer and returns it; for a duplicate returns the recorded answer and runs nothing; function takes one json or jsonb and returns json or jsonb; errors: 22004, 22023, 22P05 for \u0000 in the request, 25006, 40001, 42501, 42804, 42809, 42883, ID409, ID412 if the key was cancelled, ID422';
+COMMENT ON FUNCTION @extschema@.idem_call(pg_catalog.text, pg_catalog.anycompatible, pg_catalog.regproc, pg_catalog.jsonb, pg_catalog.bool, pg_catalog.jsonb) IS
+'claims the key, runs function(request) as the caller, records its answer and returns it; for a duplicate returns the recorded answer and runs nothing; function takes one json or jsonb, further arguments taking their defaults, and returns json or jsonb, null being recorded as JSON null; an overloaded one is named by ''name(jsonb)''::regprocedure; wait: wait for a transaction that holds the key, or raise ID409 at once; compare: compared with the one recorded, in place of request; null if another transaction claimed the key and gave no answer; errors: 22004, 22023, 25006, 40001, 42501, 42804, 42809, 42883, ID409 also if this transaction has claimed the key and not answered it, ID412 if the key was cancelled, ID422, and whatever the function raises';
+
+CREATE FUNCTION @extschema@.idem_handle(source pg_catalog.text, seq pg_catalog.anycompatible, function pg_catalog.regproc, request pg_catalog.jsonb, wait pg_catalog.bool DEFAULT true, compare pg_catalog.jsonb DEFAULT NULL, OUT replayed pg_catalog.bool, OUT response pg_catalog.json)
+RETURNS pg_catalog.record
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
+AS 'MODULE_PATHNAME', 'idem_handle';
+
+COMMENT ON FUNCTION @extschema@.idem_handle(pg_catalog.text, pg_catalog.anycompatible, pg_catalog.regproc, pg_catalog.jsonb, pg_catalog.bool, pg_catalog.jsonb) IS
+'as idem_call, and says what it was; replayed: false if the function ran now, true for a duplicate; response: the answer; errors: as idem_call';
 
 CREATE FUNCTION @extschema@.idem_cancel(source pg_catalog.text, seq pg_catalog.anycompatible)
 RETURNS pg_catalog.text
-LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
 AS 'MODULE_PATHNAME', 'idem_cancel';
 
 COMMENT ON FUNCTION @extschema@.idem_cancel(pg_catalog.text, pg_catalog.anycompatible) IS
-'makes sure that a key will never run and returns its status after: cancelled, or done or failed, which the caller has to compensate; errors: 22004, 22023, 25006, 40001, 42501, ID409 while it runs';
+'makes sure that a key will never run and returns its status after: cancelled, or done or failed, which the caller has to compensate; errors: 22004, 22023, 25006, 40001, 42501, 42804, ID409 while it runs';
 
 CREATE FUNCTION @extschema@.idem_forget(source pg_catalog.text, seq pg_catalog.anycompatible)
 RETURNS pg_catalog.bool
-LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
 AS 'MODULE_PATHNAME', 'idem_forget';
 
 COMMENT ON FUNCTION @extschema@.idem_forget(pg_catalog.text, pg_catalog.anycompatible) IS
-'for administrators: removes what is known of a key, of whatever role, so that it may be used afresh; true: removed now, false: there was nothing; errors: 22004, 22023, 25006, 40001, ID409 while it runs';
+'for administrators: removes what is known of a key, so that it may be used afresh; superusers and the extension''s owner reach all keys, others those of roles that they may act as; true: removed now, false: there was nothing; errors: 22004, 22023, 25006, 40001, 42501, 42804, ID409 while it runs';
 
 CREATE PROCEDURE @extschema@.idem_purge(older_than pg_catalog.interval DEFAULT NULL, batch pg_catalog.int4 DEFAULT 10000, source pg_catalog.text DEFAULT NULL)
 LANGUAGE C
@@ -354,37 +369,53 @@ SELECT @extschema@.idem_token_rekey();
 -- Attempts: the work leaves the database
 --
 
-CREATE FUNCTION @extschema@.idem_begin(source pg_catalog.text, seq pg_catalog.anycompatible, ttl pg_catalog.interval DEFAULT '30 seconds', request pg_catalog.jsonb DEFAULT NULL, takeover pg_catalog.bool DEFAULT true, OUT status pg_catalog.text, OUT fence pg_catalog.int8, OUT response pg_catalog.json, OUT lease_until pg_catalog.timestamptz)
+CREATE FUNCTION @extschema@.idem_begin(source pg_catalog.text, seq pg_catalog.anycompatible, ttl pg_catalog.interval DEFAULT '30 seconds', request pg_catalog.jsonb DEFAULT NULL, takeover pg_catalog.bool DEFAULT true, wait pg_catalog.bool DEFAULT true, OUT status pg_catalog.text, OUT fence pg_catalog.int8, OUT response pg_catalog.json, OUT lease_until pg_catalog.timestamptz)
 RETURNS pg_catalog.record
-LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
 AS 'MODULE_PATHNAME', 'idem_begin';
 
-COMMENT ON FUNCTION @extschema@.idem_begin(pg_catalog.text, pg_catalog.anycompatible, pg_catalog.interval, pg_catalog.jsonb, pg_catalog.bool) IS
-'begins an attempt at a key (source: 1 to 255 bytes, seq: 1 to 1024 bytes); status granted: commit, then do the work within ttl, and name the fence when it is done; otherwise what the key is: running, done, failed, cancelled, or with takeover off expired; request: compared with the one recorded, null is not compared; errors: 22004, 22023, 25006, 40001, 42501, ID422';
+COMMENT ON FUNCTION @extschema@.idem_begin(pg_catalog.text, pg_catalog.anycompatible, pg_catalog.interval, pg_catalog.jsonb, pg_catalog.bool, pg_catalog.bool) IS
+'begins an attempt at a key (source: 1 to 255 bytes; seq: text, varchar, smallint, integer, bigint or uuid, 1 to 1024 bytes as text); status granted: commit, then do the work within ttl, and name the fence when it is done; otherwise what the key is: running, done, failed, cancelled, or with takeover off expired; request: compared with the one recorded, null is not compared, and that of an open key is replaced; wait: wait for a transaction that is at the key, or raise ID409 at once; errors: 22004, 22023, 25006, 40001, 42501, 42804, ID409 with wait off, ID422';
+
+CREATE FUNCTION @extschema@.idem_begin_batch(source pg_catalog.text, seqs pg_catalog.anycompatiblearray, ttl pg_catalog.interval DEFAULT '30 seconds', takeover pg_catalog.bool DEFAULT true, wait pg_catalog.bool DEFAULT true, OUT seq pg_catalog.text, OUT status pg_catalog.text, OUT fence pg_catalog.int8, OUT response pg_catalog.json, OUT lease_until pg_catalog.timestamptz)
+RETURNS SETOF pg_catalog.record
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000 ROWS 1000
+AS 'MODULE_PATHNAME', 'idem_begin_batch';
+
+COMMENT ON FUNCTION @extschema@.idem_begin_batch(pg_catalog.text, pg_catalog.anycompatiblearray, pg_catalog.interval, pg_catalog.bool, pg_catalog.bool) IS
+'begins an attempt at each of the keys (source, each of seqs: 1 to 1024 bytes) and answers for each, in the order given, as idem_begin does; a key that is given twice is granted once; status busy, with the rest null: with wait off another transaction is at the key; two batches, of claims or of attempts, never deadlock over the order of their keys; errors: 22004, 22023, 25006, 40001, 42501, 42804';
 
 CREATE FUNCTION @extschema@.idem_renew(source pg_catalog.text, seq pg_catalog.anycompatible, fence pg_catalog.int8, ttl pg_catalog.interval DEFAULT '30 seconds')
 RETURNS pg_catalog.timestamptz
-LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
 AS 'MODULE_PATHNAME', 'idem_renew';
 
 COMMENT ON FUNCTION @extschema@.idem_renew(pg_catalog.text, pg_catalog.anycompatible, pg_catalog.int8, pg_catalog.interval) IS
-'gives an attempt ttl more time, counted from now, and returns until when; possible as long as nobody else was granted the key; errors: 22004, 22023, 25006, 40001, 42501, ID404 if the key was never begun, ID412 if the fence is no longer the current one or the attempt is over';
+'gives an attempt ttl more time, counted from now, and returns until when; possible as long as nobody else was granted the key; errors: 22004, 22023, 25006, 40001, 42501, 42804, ID404 if the key was never begun, ID412 if the fence is no longer the current one or the attempt is over';
 
 CREATE FUNCTION @extschema@.idem_complete(source pg_catalog.text, seq pg_catalog.anycompatible, fence pg_catalog.int8, response pg_catalog.json DEFAULT NULL)
 RETURNS pg_catalog.bool
-LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
 AS 'MODULE_PATHNAME', 'idem_complete';
 
 COMMENT ON FUNCTION @extschema@.idem_complete(pg_catalog.text, pg_catalog.anycompatible, pg_catalog.int8, pg_catalog.json) IS
-'records that the work of an attempt is done, and its answer, byte for byte; true: recorded now, false: the same was recorded before; errors: 22004, 22023, 25006, 40001, 42501, ID404 if the key was never begun, ID412 if the fence is no longer the current one or the attempt ended otherwise';
+'records that the work of an attempt is done, and its answer, byte for byte; true: recorded now, false: the same was recorded before; errors: 22004, 22023, 25006, 40001, 42501, 42804, ID404 if the key was never begun, ID412 if the fence is no longer the current one or the attempt ended otherwise';
 
 CREATE FUNCTION @extschema@.idem_fail(source pg_catalog.text, seq pg_catalog.anycompatible, fence pg_catalog.int8, response pg_catalog.json DEFAULT NULL, retry pg_catalog.bool DEFAULT true)
 RETURNS pg_catalog.bool
-LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
 AS 'MODULE_PATHNAME', 'idem_fail';
 
 COMMENT ON FUNCTION @extschema@.idem_fail(pg_catalog.text, pg_catalog.anycompatible, pg_catalog.int8, pg_catalog.json, pg_catalog.bool) IS
-'records that the work of an attempt was not done, and why; retry: the key is open for the next attempt, otherwise it has failed for good and this is its answer; true: recorded now, false: the same was recorded before; errors: 22004, 22023, 25006, 40001, 42501, ID404 if the key was never begun, ID412 if the fence is no longer the current one or the attempt ended otherwise';
+'records that the work of an attempt was not done, and why; retry: the key is open for the next attempt, otherwise it has failed for good and this is its answer; true: recorded now, false: the same was recorded before; errors: 22004, 22023, 25006, 40001, 42501, 42804, ID404 if the key was never begun, ID412 if the fence is no longer the current one or the attempt ended otherwise';
+
+CREATE FUNCTION @extschema@.idem_unsettled(source pg_catalog.text DEFAULT NULL, max_rows pg_catalog.int4 DEFAULT 1000, OUT source pg_catalog.text, OUT seq pg_catalog.text, OUT status pg_catalog.text, OUT fence pg_catalog.int8, OUT claimed_at pg_catalog.timestamptz, OUT lease_until pg_catalog.timestamptz, OUT owner pg_catalog.name)
+RETURNS SETOF pg_catalog.record
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE ROWS 100
+AS 'MODULE_PATHNAME', 'idem_unsettled';
+
+COMMENT ON FUNCTION @extschema@.idem_unsettled(pg_catalog.text, pg_catalog.int4) IS
+'the keys of attempts that run, have expired or gave them back (open), of the roles that the caller may act as, the oldest first; source: only of this one (1 to 255 bytes), null: of all; max_rows: at most so many, from 1, null: all; reads no settled key, writes nothing, waits for nobody, works on a standby; errors: 22023';
 
 --
 -- Locks: one holder of a name

@@ -26,8 +26,8 @@ use utf8;
 
 # the old keys, with their answers, on both sides
 my $old_keys = 'CALL bench.old_keys(10000)';
-my $call = q{SELECT idem_call('bench', :key, 'bench.do_work', json_build_object('subject', :key::text))};
-my $call_old = q{SELECT idem_call('bench', :old, 'bench.do_work', json_build_object('subject', :old::text))};
+my $call = q{SELECT idem_call('bench', :key, 'bench.do_work', jsonb_build_object('subject', :key::text))};
+my $call_old = q{SELECT idem_call('bench', :old, 'bench.do_work', jsonb_build_object('subject', :old::text))};
 my $claim_work = q{INSERT INTO work (subject, at) SELECT :key, clock_timestamp() WHERE idem_claim('bench', :key)};
 my $work = q{INSERT INTO work (subject, at) VALUES (:key, clock_timestamp())};
 my $bare = q{INSERT INTO bare VALUES ('bench', :key, clock_timestamp()) ON CONFLICT DO NOTHING};
@@ -84,7 +84,7 @@ return [
 		a => [ [ pg => $call_old ] ],
 		b => [ [ pg => q{SELECT response FROM answered WHERE source = 'bench' AND seq = :old} ] ],
 		floor => 0.9, goal => 1.0,
-		count => { a => q{done := idem_call('bench', k, 'bench.do_work', json_build_object('subject', k)) IS NOT NULL}, b => $select_loop },
+		count => { a => q{done := idem_call('bench', k, 'bench.do_work', jsonb_build_object('subject', k)) IS NOT NULL}, b => $select_loop },
 	},
 	{
 		id => 'P5', core => 1,
@@ -155,7 +155,7 @@ return [
 		],
 		floor => 1.5, goal => 3,
 		count => {
-			a => q{done := idem_call('bench', k, 'bench.do_work', json_build_object('subject', k)) IS NOT NULL},
+			a => q{done := idem_call('bench', k, 'bench.do_work', jsonb_build_object('subject', k)) IS NOT NULL},
 			b => q{DECLARE
 				answer json;
 			BEGIN

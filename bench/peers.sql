@@ -195,7 +195,7 @@ $$;
 CREATE PROCEDURE old_keys(n bigint) LANGUAGE plpgsql AS $$
 BEGIN
 	TRUNCATE idem.claim, bench.bare, bench.answered, bench.same;
-	PERFORM idem_call('bench', k, 'bench.do_work', json_build_object('subject', k)) FROM unnest(bench.keys(1, n)) AS k;
+	PERFORM idem_call('bench', k, 'bench.do_work', jsonb_build_object('subject', k)) FROM unnest(bench.keys(1, n)) AS k;
 	INSERT INTO bench.bare SELECT source, seq, claimed_at FROM idem.claim;
 	INSERT INTO bench.answered SELECT source, seq, claimed_at, response FROM idem.claim;
 	INSERT INTO bench.same TABLE idem.claim;

@@ -185,7 +185,7 @@ CALL idem_purge('1 day');
 RESET ROLE;
 GRANT EXECUTE ON FUNCTION idem_forget TO regress_acl_b;
 SET ROLE regress_acl_b;
-SELECT idem_forget('acl', '2'), idem_forget('acl', 'b 1'), left(pg_temp.try('SELECT * FROM idem.claim'), 5) AS still_no_table;
+SELECT left(pg_temp.try($$SELECT idem_forget('acl', '2')$$), 5) AS of_a, idem_forget('acl', 'b 1'), left(pg_temp.try('SELECT * FROM idem.claim'), 5) AS still_no_table;
 RESET ROLE;
 REVOKE EXECUTE ON FUNCTION idem_forget FROM regress_acl_b;
 

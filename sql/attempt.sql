@@ -109,7 +109,7 @@ SELECT status, fence, response, completed_at IS NOT NULL AS ended FROM idem_look
 SELECT pg_temp.try($$SELECT idem_fail('attempt', '6', 2, '"card refused"')$$);
 
 --
--- The request: compared before anything else is judged, whatever the state; kept from the first that gives one
+-- The request: compared before anything else is judged, whatever the state but open, where the next one replaces it, null too
 --
 SELECT * FROM pg_temp.start('7', request => '{"amount": 7, "to": "x"}');
 SELECT * FROM pg_temp.start('7', request => '{"to": "x", "amount": 7.0}');
@@ -118,8 +118,7 @@ SELECT * FROM pg_temp.start('7');
 SELECT pg_temp.expire('7');
 SELECT left(pg_temp.try($$SELECT * FROM pg_temp.start('7', request => '8')$$), 5) AS expired;
 SELECT idem_fail('attempt', '7', 1);
-SELECT left(pg_temp.try($$SELECT * FROM pg_temp.start('7', request => '8')$$), 5) AS open;
-SELECT * FROM pg_temp.start('7');
+SELECT * FROM pg_temp.start('7', request => '9');
 SELECT left(pg_temp.try($$SELECT * FROM pg_temp.start('7', request => '8')$$), 5) AS running;
 SELECT idem_complete('attempt', '7', 2);
 SELECT left(pg_temp.try($$SELECT * FROM pg_temp.start('7', request => '8')$$), 5) AS done;
@@ -128,6 +127,16 @@ SELECT * FROM pg_temp.start('8');
 SELECT idem_fail('attempt', '8', 1);
 SELECT * FROM pg_temp.start('8', request => '1');
 SELECT left(pg_temp.try($$SELECT * FROM pg_temp.start('8', request => '2')$$), 5) AS kept;
+SELECT idem_fail('attempt', '8', 2);
+SELECT * FROM pg_temp.start('8');
+SELECT * FROM pg_temp.start('8', request => '2');
+-- a take-over keeps what was recorded, and records what was not
+SELECT * FROM pg_temp.start('8a');
+SELECT pg_temp.expire('8a');
+SELECT * FROM pg_temp.start('8a', request => '1');
+SELECT pg_temp.expire('8a');
+SELECT * FROM pg_temp.start('8a');
+SELECT left(pg_temp.try($$SELECT * FROM pg_temp.start('8a', request => '2')$$), 5) AS kept;
 
 --
 -- Unknown keys, and fences that never were

@@ -333,17 +333,20 @@ SELECT idem_claim('claim', 'open 2'), idem_claim('claim', 'open 2');
 COMMIT;
 SELECT * FROM pg_temp.look('claim', 'open 2');
 
--- another request is ID422 whatever the status, and before anything else is judged
+-- another request is ID422 whatever the status, and before anything else is judged; an open key takes the next one
 SELECT idem_claim('claim', 'same', '{"a": 1}');
 SELECT pg_temp.put(s.k || ' req', s.s, s.lease, 1, NULL, (SELECT request FROM idem.claim WHERE source = 'claim' AND seq = 'same'))
 FROM (VALUES ('running', 'r'::"char", '1 hour'::interval), ('expired', 'r', '-1 hour'), ('open', 'o', NULL), ('failed', 'f', NULL), ('cancelled', 'c', NULL), ('done', 'd', NULL)) s (k, s, lease);
-SELECT k, pg_temp.try(format('SELECT idem_claim(%L, %L, %L)', 'claim', k || ' req', '{"a": 2}')) FROM unnest('{running, expired, open, failed, cancelled, done}'::text[]) k;
-SELECT k, left(pg_temp.try(format('SELECT idem_claim(%L, %L, %L, false)', 'claim', k || ' req', '{"a": 2}')), 5) FROM unnest('{running, expired, open, failed, cancelled, done}'::text[]) k;
+SELECT k, pg_temp.try(format('SELECT idem_claim(%L, %L, %L)', 'claim', k || ' req', '{"a": 2}')) FROM unnest('{running, expired, failed, cancelled, done}'::text[]) k;
+SELECT k, left(pg_temp.try(format('SELECT idem_claim(%L, %L, %L, false)', 'claim', k || ' req', '{"a": 2}')), 5) FROM unnest('{running, expired, failed, cancelled, done}'::text[]) k;
 SELECT k, left(pg_temp.try(format('SELECT idem_claim(%L, %L, %L)', 'claim', k || ' req', '{"a": 1}')), 5) FROM unnest('{running, expired}'::text[]) k;
 SELECT k, idem_claim('claim', k || ' req', '{"a": 1}') FROM unnest('{failed, cancelled, done}'::text[]) k;
--- the request of an open key lives on when it is claimed without one
-SELECT idem_claim('claim', 'open req');
-SELECT left(pg_temp.try($$SELECT idem_claim('claim', 'open req', '{"a": 2}')$$), 5), idem_claim('claim', 'open req', '{"a": 1}');
+-- the work of an open key was given back undone: the next request replaces the recorded one
+SELECT idem_claim('claim', 'open req', '{"a": 2}');
+SELECT left(pg_temp.try($$SELECT idem_claim('claim', 'open req', '{"a": 1}')$$), 5), idem_claim('claim', 'open req', '{"a": 2}');
+-- also by null, with which anything goes
+SELECT pg_temp.put('open 4', 'o', NULL, 1, NULL, (SELECT request FROM idem.claim WHERE source = 'claim' AND seq = 'same'));
+SELECT idem_claim('claim', 'open 4'), idem_claim('claim', 'open 4', '1'), idem_claim('claim', 'open 4', '2');
 -- and one that had none gets that of the claim
 SELECT pg_temp.put('open 3', 'o');
 SELECT idem_claim('claim', 'open 3', '{"a": 1}');

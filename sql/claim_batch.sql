@@ -35,7 +35,7 @@ SELECT k, status, fence, response, claimed_at IS NOT NULL AS claimed, lease_unti
 SELECT count(*), count(DISTINCT seq), count(DISTINCT owner), count(request) FROM idem.claim WHERE source = 'claim_batch';
 
 -- keys of other lengths, other alphabets, with bytes above 127: compared as bytes, in any order
-SELECT seq = k AS same, claimed FROM idem_claim_batch('claim_batch', ARRAY[U&'\00e9', U&'e\0301', repeat(U&'\20ac', 341), U&'\+01F600', 'e', 'E', repeat('k', 1024), repeat('k', 1023), ' ', '  ', U&'\00e9']) WITH ORDINALITY b (seq, claimed, n)
+SELECT seq = k AS same, claimed FROM idem_claim_batch('claim_batch', ARRAY[U&'\00e9', U&'e\0301', repeat(U&'\20ac', 341), U&'\+01F600', 'e', 'E', repeat('k', 1024), repeat('k', 1023), ' ', '  ', U&'\00e9']) WITH ORDINALITY b (seq, claimed, status, n)
 JOIN unnest(ARRAY[U&'\00e9', U&'e\0301', repeat(U&'\20ac', 341), U&'\+01F600', 'e', 'E', repeat('k', 1024), repeat('k', 1023), ' ', '  ', U&'\00e9']) WITH ORDINALITY i (k, n) USING (n) ORDER BY n;
 
 -- columns and use in other places
@@ -79,7 +79,7 @@ SELECT * FROM idem_claim_batch('claim_batch', '{ser 1, t 1, ser 1}');
 SELECT * FROM idem_claim_batch('claim_batch', '{ser 1, ser 2}');
 COMMIT;
 
--- keys in every state: running and expired are in progress, and none of the batch is claimed
+-- keys in every state: none stops the others
 INSERT INTO idem.claim (source, seq, owner, status, fence, claimed_at, lease_until, response, request)
 VALUES ('claim_batch', 'running', current_user::regrole, 'r', 2, now(), now() + interval '1 hour', NULL, NULL),
 	   ('claim_batch', 'expired', current_user::regrole, 'r', 2, now(), now() - interval '1 hour', NULL, NULL),
@@ -89,22 +89,23 @@ VALUES ('claim_batch', 'running', current_user::regrole, 'r', 2, now(), now() + 
 	   ('claim_batch', 'done', current_user::regrole, 'd', 2, now(), NULL, '"yes"', NULL);
 SELECT * FROM idem_claim_batch('claim_batch', '{s 1, done, open, cancelled, open, failed, s 2}');
 SELECT status, fence, response FROM idem_lookup('claim_batch', 'open');
-SELECT pg_temp.try($$SELECT * FROM idem_claim_batch('claim_batch', '{s 3, running, s 4}')$$);
-SELECT pg_temp.try($$SELECT * FROM idem_claim_batch('claim_batch', '{s 3, expired, s 4}')$$);
-SELECT * FROM idem_claim_batch('claim_batch', '{s 3, s 4}');
+SELECT * FROM idem_claim_batch('claim_batch', '{s 3, running, expired, s 4, running}');
+SELECT * FROM idem_claim_batch('claim_batch', '{s 3, s 5}', false);
+SELECT * FROM idem_claim_batch(source => 'claim_batch', seqs => '{s 5, s 6}', wait => false);
+SELECT pg_temp.try($$SELECT * FROM idem_claim_batch('claim_batch', '{s 7}', NULL)$$);
 
 -- sizes around powers of two, first, again, and half of them new
 SELECT n, count(*) FILTER (WHERE claimed) AS claimed, count(*) AS answers, bool_and(b.seq = 'n' || n || ' ' || o) AS in_order
 FROM unnest('{1, 2, 63, 64, 65, 127, 128, 129, 255, 256, 257, 511, 512, 513, 1000, 1001, 2049}'::int[]) n,
-	 idem_claim_batch('claim_batch', (SELECT array_agg('n' || n || ' ' || i ORDER BY i) FROM generate_series(1, n) i)) WITH ORDINALITY b (seq, claimed, o)
+	 idem_claim_batch('claim_batch', (SELECT array_agg('n' || n || ' ' || i ORDER BY i) FROM generate_series(1, n) i)) WITH ORDINALITY b (seq, claimed, status, o)
 GROUP BY n ORDER BY n;
 SELECT n, count(*) FILTER (WHERE claimed) AS claimed, count(*) AS answers, bool_and(b.seq = 'n' || n || ' ' || 2 * n + 1 - o) AS in_order, bool_and(claimed = (o <= n)) AS new_half
 FROM unnest('{1, 2, 63, 64, 65, 127, 128, 129, 255, 256, 257, 511, 512, 513, 1000, 1001, 2049}'::int[]) n,
-	 idem_claim_batch('claim_batch', (SELECT array_agg('n' || n || ' ' || i ORDER BY i DESC) FROM generate_series(1, 2 * n) i)) WITH ORDINALITY b (seq, claimed, o)
+	 idem_claim_batch('claim_batch', (SELECT array_agg('n' || n || ' ' || i ORDER BY i DESC) FROM generate_series(1, 2 * n) i)) WITH ORDINALITY b (seq, claimed, status, o)
 GROUP BY n ORDER BY n;
 -- ten thousand, each given twice, far apart
 SELECT count(*), count(*) FILTER (WHERE claimed) AS claimed, bool_and(claimed = (o <= 10000)) AS the_first, bool_and(b.seq = 'big ' || (o - 1) % 10000 * 7919 % 10007) AS in_order
-FROM idem_claim_batch('claim_batch', (SELECT array_agg('big ' || (i - 1) % 10000 * 7919 % 10007 ORDER BY i) FROM generate_series(1, 20000) i)) WITH ORDINALITY b (seq, claimed, o);
+FROM idem_claim_batch('claim_batch', (SELECT array_agg('big ' || (i - 1) % 10000 * 7919 % 10007 ORDER BY i) FROM generate_series(1, 20000) i)) WITH ORDINALITY b (seq, claimed, status, o);
 SELECT count(*), count(*) FILTER (WHERE claimed) AS claimed FROM idem_claim_batch('claim_batch', (SELECT array_agg('big ' || i ORDER BY i DESC) FROM generate_series(1, 10006) i));
 SELECT count(*), count(DISTINCT seq) FROM idem.claim WHERE source = 'claim_batch' AND seq LIKE 'big %';
 -- ten thousand, rolled back
@@ -132,7 +133,7 @@ BEGIN
 			PERFORM idem_claim('claim_batch b' || round, k), idem_claim('claim_batch l' || round, k);
 		END LOOP;
 		SELECT array_agg(claimed ORDER BY n), array_agg(seq ORDER BY n) INTO batch, names
-		FROM idem_claim_batch('claim_batch b' || round, keys) WITH ORDINALITY b (seq, claimed, n);
+		FROM idem_claim_batch('claim_batch b' || round, keys) WITH ORDINALITY b (seq, claimed, status, n);
 		looped := NULL;
 		FOREACH k IN ARRAY keys LOOP
 			looped := looped || idem_claim('claim_batch l' || round, k);

@@ -71,12 +71,12 @@ SELECT idem_call('claim_call', 'c json', 'trim_json', ' {"a": null, "b": 1} '), 
 SELECT idem_call('claim_call', 'oid', to_regproc('regress_claim_call.jj'), '1'), idem_call('claim_call', 'oid 2', 'regress_claim_call.jj'::regproc::oid, '1'),
 	   idem_call(source => 'claim_call', seq => 'oid 3', function => 'regress_claim_call.jj', request => '1');
 -- many in one statement
-SELECT count(idem_call('claim_call', 'many ' || i % 50, 'bb', to_json(i % 50))) FROM generate_series(1, 1000) i;
+SELECT count(idem_call('claim_call', 'many ' || i % 50, 'bb', to_jsonb(i % 50))) FROM generate_series(1, 1000) i;
 SELECT count(*), count(DISTINCT arg) FROM effect WHERE what = 'bb';
 TRUNCATE effect;
 -- long requests and answers
 SELECT length(idem_call('claim_call', 'long', 'trim_json', r)::text), idem_call('claim_call', 'long', 'trim_json', r)::text = r::text AS same
-FROM (SELECT json_agg(md5(i::text)) r FROM generate_series(1, 30000) i) l;
+FROM (SELECT jsonb_agg(md5(i::text)) r FROM generate_series(1, 30000) i) l;
 -- the call sees what is there, and what it did is seen after it
 BEGIN;
 SELECT idem_call('claim_call', 'seen', 'jj', '{}'), (SELECT count(*) FROM effect) AS before;
@@ -98,7 +98,7 @@ CREATE FUNCTION changing(r jsonb) RETURNS jsonb LANGUAGE sql AS $$SELECT '3'::js
 SELECT idem_call('claim_call', 'v 3', 'regress_claim_call.changing', '{}'), idem_call('claim_call', 'v 1', 'regress_claim_call.changing', '{}');
 
 --
--- Null: no answer is recorded, and a duplicate gets none
+-- Null is recorded and answered as JSON null
 --
 CREATE FUNCTION nothing(r json) RETURNS json LANGUAGE plpgsql AS $$BEGIN INSERT INTO regress_claim_call.effect (what) VALUES ('nothing'); RETURN NULL; END$$;
 CREATE FUNCTION noneb(r json) RETURNS jsonb LANGUAGE plpgsql AS $$BEGIN INSERT INTO regress_claim_call.effect (what) VALUES ('noneb'); RETURN NULL; END$$;
@@ -127,11 +127,23 @@ SELECT idem_call('claim_call', 'open', 'jj', '{}'), idem_call('claim_call', 'ope
 SELECT count(*) FROM effect;
 SELECT status, fence, response FROM idem_lookup('claim_call', 'open');
 TRUNCATE effect;
--- a key that this very transaction has claimed, or called
+-- a key that this very transaction has claimed and not answered is a mistake: nothing would run, and nothing is there to replay
 BEGIN;
-SELECT idem_claim('claim_call', 'own'), idem_call('claim_call', 'own', 'jj', '{}') IS NULL AS none;
+SELECT idem_claim('claim_call', 'own'), try($$SELECT idem_call('claim_call', 'own', 'jj', '{}')$$);
+SELECT try($$SELECT idem_handle('claim_call', 'own', 'jj', '{}')$$);
+-- also if it was claimed in a savepoint, by a batch, or when it was open
+SAVEPOINT a;
+SELECT idem_claim('claim_call', 'own 3'), (SELECT claimed FROM idem_claim_batch('claim_call', '{own 4}')), idem_claim('claim_call', 'own 5');
+RELEASE a;
+SELECT k, left(try(format('SELECT idem_call(%L, %L, %L, %L)', 'claim_call', k, 'jj', '{}')), 5) FROM unnest('{own 3, own 4, own 5}'::text[]) k;
+-- answered, called, or given back by a rollback it is none
+SELECT idem_respond('claim_call', 'own', '"by hand"'), idem_call('claim_call', 'own', 'jj', '{}');
 SELECT idem_call('claim_call', 'own 2', 'jj', '{}'), idem_call('claim_call', 'own 2', 'jj', '{}');
+-- nor is an attempt that ended without an answer
+SELECT fence FROM idem_begin('claim_call', 'own 6');
+SELECT idem_complete('claim_call', 'own 6', 1), idem_call('claim_call', 'own 6', 'jj', '{}') IS NULL AS none;
 COMMIT;
+SELECT idem_call('claim_call', 'own 3', 'jj', '{}') IS NULL AS none, (h).replayed, (h).response FROM idem_handle('claim_call', 'own 4', 'jj', '{}') h;
 SELECT count(*) FROM effect;
 TRUNCATE effect;
 
@@ -205,7 +217,7 @@ CREATE FUNCTION state(s json, r json) RETURNS json LANGUAGE sql AS $$SELECT r$$;
 CREATE AGGREGATE is_aggregate(json) (sfunc = state, stype = json);
 CREATE FUNCTION twice(r json) RETURNS json LANGUAGE sql AS $$SELECT r$$;
 CREATE FUNCTION twice(r jsonb) RETURNS jsonb LANGUAGE sql AS $$SELECT r$$;
-SELECT f, try(format('SELECT idem_call(%L, %L, %L, %L)', 'claim_call', 'bad', f, '{}'))
+SELECT f, try(format('SELECT idem_call(%L, %L, %L, %L)', 'claim_call', 'bad ' || f, f, '{}'))
 FROM unnest('{takes_text, takes_any, takes_none, takes_two, takes_default, takes_many, gives_text, gives_void, gives_set, gives_table, gives_two, gives_trigger,
 	is_procedure, is_procedure_out, is_aggregate, twice, no_such, "", -, 0, 4294967295, row_number, json_in}'::text[]) f;
 SELECT try($$SELECT idem_call('claim_call', 'bad', NULL, '{}')$$);
@@ -221,9 +233,9 @@ SELECT idem_call('claim_call', 'out', 'gives_out', '[1]'), idem_call('claim_call
 SELECT 'takes_two'::regproc::oid AS gone \gset
 DROP FUNCTION takes_two;
 SELECT left(try(format('SELECT idem_call(%L, %L, %s::oid, %L)', 'claim_call', 'bad', :gone, '{}')), 5);
--- wrong in a duplicate: the answer is there, but the call was a mistake
-SELECT f, left(try(format('SELECT idem_call(%L, %L, %L, %L)', 'claim_call', 'out', f, '[1]')), 5) FROM unnest('{takes_text, is_procedure, gives_set}'::text[]) f;
-SELECT status IS NULL AS free FROM idem_lookup('claim_call', 'bad');
+-- of a duplicate the function is not even looked at: none runs
+SELECT f, idem_call('claim_call', 'out', f::regproc, '[1]') FROM unnest('{takes_text, gives_set}'::text[]) f;
+SELECT seq FROM idem.claim WHERE source = 'claim_call' AND seq LIKE 'bad%' ORDER BY seq;
 
 --
 -- Functions that use their own key
@@ -238,14 +250,14 @@ SELECT idem_call('claim_call', 'self claim', 'claims', '["self claim"]'), idem_c
 CREATE FUNCTION calls(r json) RETURNS json LANGUAGE plpgsql AS $$
 BEGIN
 	INSERT INTO regress_claim_call.effect (what) VALUES ('calls');
-	RETURN idem_call('claim_call', r ->> 0, 'regress_claim_call.calls', r);
+	RETURN idem_call('claim_call', r ->> 0, 'regress_claim_call.calls', r::jsonb);
 END $$;
 SELECT try($$SELECT idem_call('claim_call', 'self call', 'calls', '["self call"]')$$);
 -- caught by the function: it is told, and its own answer counts
 CREATE FUNCTION calls_caught(r json) RETURNS json LANGUAGE plpgsql AS $$
 BEGIN
 	INSERT INTO regress_claim_call.effect (what) VALUES ('calls_caught');
-	PERFORM idem_call('claim_call', r ->> 0, 'regress_claim_call.calls_caught', r);
+	PERFORM idem_call('claim_call', r ->> 0, 'regress_claim_call.calls_caught', r::jsonb);
 	RETURN '"not told"';
 EXCEPTION WHEN SQLSTATE 'ID409' THEN
 	RETURN '"told"';
@@ -293,7 +305,7 @@ DECLARE
 BEGIN
 	INSERT INTO regress_claim_call.effect (what, arg) VALUES ('descend', depth);
 	IF depth = 0 THEN RETURN '[]'; END IF;
-	RETURN jsonb_build_array(idem_call('claim_call', 'depth ' || depth - 1, 'regress_claim_call.descend', json_build_array(depth - 1)));
+	RETURN jsonb_build_array(idem_call('claim_call', 'depth ' || depth - 1, 'regress_claim_call.descend', jsonb_build_array(depth - 1)));
 END $$;
 SELECT idem_call('claim_call', 'depth 3', 'descend', '[3]'), idem_call('claim_call', 'depth 2', 'descend', '[2]'), idem_call('claim_call', 'depth 20', 'descend', '[20]');
 SELECT count(*), count(DISTINCT arg) FROM effect;

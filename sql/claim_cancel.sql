@@ -99,7 +99,15 @@ GRANT EXECUTE ON FUNCTION idem_forget TO regress_claim_cancel_b;
 SET ROLE regress_claim_cancel_a;
 SELECT pg_temp.try($$SELECT idem_forget('claim_cancel', 'of a')$$);
 SET ROLE regress_claim_cancel_b;
-SELECT left(pg_temp.try($$SELECT idem_claim('claim_cancel', 'of a')$$), 5), idem_forget('claim_cancel', 'of a'), idem_claim('claim_cancel', 'of a');
+SELECT left(pg_temp.try($$SELECT idem_claim('claim_cancel', 'of a')$$), 5), left(pg_temp.try($$SELECT idem_forget('claim_cancel', 'of a')$$), 5);
+SELECT idem_claim('claim_cancel', 'of b'), idem_forget('claim_cancel', 'of b'), idem_forget('claim_cancel', 'of b');
+-- as one of a it reaches a's
+RESET ROLE;
+GRANT regress_claim_cancel_a TO regress_claim_cancel_b;
+SET ROLE regress_claim_cancel_b;
+SELECT idem_forget('claim_cancel', 'of a'), idem_claim('claim_cancel', 'of a');
+RESET ROLE;
+REVOKE regress_claim_cancel_a FROM regress_claim_cancel_b;
 RESET ROLE;
 REVOKE EXECUTE ON FUNCTION idem_forget FROM regress_claim_cancel_b;
 SELECT owner FROM idem.claim WHERE seq = 'of a';

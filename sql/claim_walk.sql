@@ -10,7 +10,7 @@ DECLARE
 	wrong text;
 BEGIN
 	WITH answer AS (
-		SELECT b.seq, b.claimed, b.n FROM idem_claim_batch(given_source, seqs) WITH ORDINALITY AS b (seq, claimed, n)
+		SELECT b.seq, b.claimed, b.n FROM idem_claim_batch(given_source, seqs) WITH ORDINALITY AS b (seq, claimed, status, n)
 	), expected AS (
 		SELECT s.seq, s.n, NOT EXISTS (SELECT FROM known AS k WHERE k.source = given_source AND k.seq = s.seq)
 			AND row_number() OVER (PARTITION BY s.seq COLLATE "C" ORDER BY s.n) = 1 AS claimed

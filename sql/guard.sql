@@ -24,13 +24,13 @@ CREATE FUNCTION regress_guard.state(stmt text) RETURNS text LANGUAGE plpgsql AS 
 CREATE FUNCTION regress_guard.work(tag text) RETURNS text LANGUAGE plpgsql SET role = regress_guard_user AS $$
 DECLARE
 	a text := tag || ' a'; b text := tag || ' b'; c text := tag || ' c'; d text := tag || ' d'; e text := tag || ' e'; o text := tag || ' o'; said text[]; got text;
-	expected CONSTANT text := '{claim,true,false,false,true,false,"[1, 2]",done,ID412,request,true,false,ID422,call,"{\"x\":  1}","{\"x\":  1}",batch,"(b,f)(c,t)(d,t)(c,f)",cancel,cancelled,cancelled,false,done,open,true,false,0,undone,true,forget,true,false,true,unseen,true,true}';
+	expected CONSTANT text := '{claim,true,false,false,true,false,"[1, 2]",done,ID412,request,true,false,ID422,call,"{\"x\": 1}","{\"x\": 1}",batch,"(b,f)(c,t)(d,t)(c,f)",cancel,cancelled,cancelled,false,done,open,true,false,0,undone,true,forget,true,false,true,unseen,true,true}';
 BEGIN
 	said := ARRAY['claim', idem_claim('guard', a)::text, idem_claim('guard', a)::text, idem_claim('guard', a, NULL, false)::text, idem_respond('guard', a, '[1, 2]')::text,
 		idem_respond('guard', a, '[1, 2]')::text, idem_response('guard', a)::text, (idem_lookup('guard', a)).status, regress_guard.state(format('SELECT idem_respond(%L, %L, %L)', 'guard', a, '[1,2]'))];
 	said := said || ARRAY['request', idem_claim('guard', b, '{"a": 1, "b": 2}')::text, idem_claim('guard', b, '{"b": 2, "a": 1}')::text, regress_guard.state(format('SELECT idem_claim(%L, %L, %L)', 'guard', b, '{"a": 2}'))];
 	said := said || ARRAY['call', idem_call('guard', tag || ' call', 'regress_guard.echo', '{"x":  1}')::text, idem_call('guard', tag || ' call', 'regress_guard.echo', '{"x":  1}')::text];
-	said := said || ARRAY['batch', (SELECT string_agg(format('(%s,%s)', right(seq, 1), left(claimed::text, 1)), '' ORDER BY n) FROM idem_claim_batch('guard', ARRAY[b, c, d, c]) WITH ORDINALITY r (seq, claimed, n))];
+	said := said || ARRAY['batch', (SELECT string_agg(format('(%s,%s)', right(seq, 1), left(claimed::text, 1)), '' ORDER BY n) FROM idem_claim_batch('guard', ARRAY[b, c, d, c]) WITH ORDINALITY r (seq, claimed, status, n))];
 	said := said || ARRAY['cancel', idem_cancel('guard', e), idem_cancel('guard', e), idem_claim('guard', e)::text, idem_cancel('guard', a)];
 	PERFORM regress_guard.put(o);
 	said := said || ARRAY['open', idem_claim('guard', o)::text, idem_claim('guard', o)::text, (idem_lookup('guard', o)).fence::text];
@@ -450,7 +450,7 @@ SELECT relkind, relpersistence, relrowsecurity, relforcerowsecurity, reloptions,
 SELECT (SELECT count(*) FROM pg_trigger WHERE tgrelid = c.oid) AS triggers, (SELECT count(*) FROM pg_rewrite WHERE ev_class = c.oid) AS rules, (SELECT count(*) FROM pg_policy WHERE polrelid = c.oid) AS policies,
 	   (SELECT count(*) FROM pg_inherits WHERE c.oid IN (inhrelid, inhparent)) AS relatives, (SELECT count(*) FROM pg_constraint WHERE conrelid = c.oid AND contype NOT IN ('p', 'n')) AS constraints
 FROM pg_class c WHERE oid = 'idem.claim'::regclass;
-SELECT indexrelid::regclass, indisclustered, indisvalid FROM pg_index WHERE indrelid = 'idem.claim'::regclass;
+SELECT indexrelid::regclass, indisclustered, indisvalid FROM pg_index WHERE indrelid = 'idem.claim'::regclass ORDER BY indisprimary DESC;
 SELECT count(*) AS dumped FROM pg_extension WHERE extname = 'idem' AND 'idem.claim'::regclass = ANY (extconfig);
 
 DELETE FROM idem.claim WHERE source LIKE 'guard%';

@@ -88,7 +88,7 @@ DROP DOMAIN public.regress_refused_json;
 --
 -- Columns in other places are found by name
 --
-SELECT * FROM pg_temp.under('ALTER TABLE idem.claim RENAME TO shell; CREATE TABLE idem.claim AS SELECT response, request, lease_until, completed_at, claimed_at, fence, status, owner, seq, source FROM idem.shell; ALTER TABLE idem.claim ADD PRIMARY KEY (source, seq)',
+SELECT * FROM pg_temp.under('ALTER TABLE idem.claim RENAME TO shell; CREATE TABLE idem.claim AS SELECT unsettled_since, response, request, lease_until, completed_at, claimed_at, fence, status, owner, seq, source FROM idem.shell; ALTER TABLE idem.claim ADD PRIMARY KEY (source, seq)',
 	'SELECT idem_claim(''refused'', ''1'')', 'SELECT status FROM idem_lookup(''refused'', ''2'')');
 -- a column that the server computes takes no value
 SELECT left(said, 5) AS said FROM pg_temp.under('ALTER TABLE idem.claim DROP request; ALTER TABLE idem.claim ADD request bytea GENERATED ALWAYS AS (NULL) STORED', 'SELECT idem_claim(''refused'', ''new'')') said;

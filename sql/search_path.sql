@@ -18,8 +18,8 @@ BEGIN
 	said := said OPERATOR(pg_catalog.||) public.idem_claim('search_path'::pg_catalog.text, tag, '{"a": 1, "b": 2}'::pg_catalog.jsonb, true)::pg_catalog.text OPERATOR(pg_catalog.||) public.idem_claim('search_path'::pg_catalog.text, tag, '{"b": 2, "a": 1}'::pg_catalog.jsonb, false)::pg_catalog.text
 		OPERATOR(pg_catalog.||) public.idem_respond('search_path'::pg_catalog.text, tag, '[1]'::pg_catalog.json)::pg_catalog.text OPERATOR(pg_catalog.||) public.idem_respond('search_path'::pg_catalog.text, tag, '[1]'::pg_catalog.json)::pg_catalog.text
 		OPERATOR(pg_catalog.||) public.idem_response('search_path'::pg_catalog.text, tag)::pg_catalog.text OPERATOR(pg_catalog.||) (public.idem_lookup('search_path'::pg_catalog.text, tag)).status;
-	said := said OPERATOR(pg_catalog.||) public.idem_call('search_path'::pg_catalog.text, pg_catalog.concat(tag, 'c'), 'public.regress_search_path_trim'::pg_catalog.regproc, '{}'::pg_catalog.json)::pg_catalog.text
-		OPERATOR(pg_catalog.||) public.idem_call('search_path'::pg_catalog.text, pg_catalog.concat(tag, 'c'), 'public.regress_search_path_trim'::pg_catalog.regproc, '{}'::pg_catalog.json)::pg_catalog.text
+	said := said OPERATOR(pg_catalog.||) public.idem_call('search_path'::pg_catalog.text, pg_catalog.concat(tag, 'c'), 'public.regress_search_path_trim'::pg_catalog.regproc, '{}'::pg_catalog.jsonb)::pg_catalog.text
+		OPERATOR(pg_catalog.||) public.idem_call('search_path'::pg_catalog.text, pg_catalog.concat(tag, 'c'), 'public.regress_search_path_trim'::pg_catalog.regproc, '{}'::pg_catalog.jsonb)::pg_catalog.text
 		OPERATOR(pg_catalog.||) (SELECT pg_catalog.string_agg(claimed::pg_catalog.text, ''::pg_catalog.text) FROM public.idem_claim_batch('search_path'::pg_catalog.text, ARRAY[tag, pg_catalog.concat(tag, 'b'), pg_catalog.concat(tag, 'b')]))
 		OPERATOR(pg_catalog.||) public.idem_cancel('search_path'::pg_catalog.text, pg_catalog.concat(tag, 'x')) OPERATOR(pg_catalog.||) public.idem_cancel('search_path'::pg_catalog.text, tag);
 	RETURN said;

@@ -18,11 +18,7 @@
  * alone takes nothing away from a worker: as long as nobody else was granted
  * the key it may renew late, and complete late, for the work was done once.
  *
- * Why exactly one is granted.  A key that is not known is inserted, which one
- * wins (store.c).  A key that is open or expired is granted by an update of
- * the very row version that was judged, locked before: of two that judge the
- * same version, the second waits for the first one's transaction and judges
- * anew what that left.  The clock is read after the row is locked.
+ * Why exactly one is granted: claim_take.c, by which a key is granted.
  *
  * Why the fence decides.  Renew, complete and fail compare it with the row
  * version that they then update; a grant in between changes the row, and the
@@ -34,10 +30,6 @@
  * as idem_claim does, and for one that changes a key that it would take.  A
  * running key is answered at once, also while it is being completed.
  *
- * A grant is flushed at commit, whatever synchronous_commit says: after a
- * crash the same fence would be granted a second time, while the work of the
- * first one has been seen outside.
- *
  * Portions Copyright (c) 2026, the idem authors
  *
  *-------------------------------------------------------------------------
@@ -45,22 +37,15 @@
 #include "claim.h"
 
 #include "access/htup_details.h"
-#include "access/xact.h"
 #include "funcapi.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-static bool grant(IdemStore *store, const Datum *key, const Interval *ttl,
-				  Datum request, bool takeover, IdemRow *row,
-				  IdemClaimStatus *status);
-static void write_grant(IdemRow *row, int64 fence, const Interval *ttl);
 static bool finish(FunctionCallInfo fcinfo, IdemClaimStatus outcome);
 static void find_attempt(IdemStore *store, const Datum *key, IdemRow *row);
 static bool is_held(const IdemRow *row, int64 fence);
 static bool is_answer(const IdemRow *row, bool isnull, Datum response);
 static void stale_error(const Datum *key, const IdemRow *row, int64 fence);
-static void set_column(IdemRow *row, IdemClaimColumn column, bool isnull,
-					   Datum value);
 
 PG_FUNCTION_INFO_V1(idem_begin);
 PG_FUNCTION_INFO_V1(idem_renew);
@@ -69,8 +54,8 @@ PG_FUNCTION_INFO_V1(idem_fail);
 
 
 /*
- * idem_begin(source, seq, ttl interval, request jsonb, takeover boolean)
- *		-> (status, fence, response, lease_until)
+ * idem_begin(source, seq, ttl interval, request jsonb, takeover boolean,
+ *			  wait boolean) -> (status, fence, response, lease_until)
  *
  * Status granted: the caller does the work, once this is committed.
  */
@@ -78,29 +63,29 @@ Datum
 idem_begin(PG_FUNCTION_ARGS)
 {
 	Datum		key[CLAIM_KEYS];
-	Interval   *ttl;
-	bool		takeover;
+	IdemTake	take = {.status = CLAIM_RUNNING};
+	bool		wait;
 	IdemStore	store;
 	IdemRow		row;
 	IdemClaimStatus status;
-	bool		granted;
 	TupleDesc	desc;
 	Datum		values[4];
 	bool		nulls[4];
 
 	idem_claim_key(fcinfo, key);
-	ttl = idem_arg_interval(fcinfo, 2, "ttl");
-	takeover = idem_arg_bool(fcinfo, 4, "takeover");
+	take.ttl = idem_arg_interval(fcinfo, 2, "ttl");
+	take.takeover = idem_arg_bool(fcinfo, 4, "takeover");
+	wait = idem_arg_bool(fcinfo, 5, "wait");
+	take.request = idem_arg_digest(fcinfo, 3);
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 
-	idem_store_open(&store, &idem_claim_table, IDEM_WRITE, true);
-	granted = grant(&store, key, ttl,
-					PG_ARGISNULL(3) ? (Datum) 0 : idem_request_digest(PG_GETARG_JSONB_P(3)),
-					takeover, &row, &status);
+	idem_store_open(&store, &idem_claim_table, IDEM_WRITE, wait);
+	status = idem_claim_take(&store, key, &take, &row);
 	idem_store_close(&store);
 
-	values[0] = CStringGetTextDatum(granted ? "granted" : idem_claim_status_name(status));
+	values[0] = CStringGetTextDatum(status == CLAIM_TAKEN ? "granted" :
+									idem_claim_status_name(status));
 	nulls[0] = false;
 	values[1] = row.values[CLAIM_FENCE];
 	nulls[1] = false;
@@ -143,7 +128,7 @@ idem_renew(PG_FUNCTION_ARGS)
 		if (!idem_store_lock(&store, &row, IDEM_LOCK_UPDATE))
 			continue;
 
-		set_column(&row, CLAIM_LEASE_UNTIL, false,
+		idem_claim_set(&row, CLAIM_LEASE_UNTIL, false,
 				   TimestampTzGetDatum(idem_time_after(GetCurrentTimestamp(), ttl)));
 		renewed = idem_store_update(&store, &row, row.values, row.nulls);
 	}
@@ -180,71 +165,6 @@ idem_fail(PG_FUNCTION_ARGS)
 
 
 /*
- * Grants a key if it may be run now.  Row is the key's row after; false:
- * status says what it is instead.
- */
-static bool
-grant(IdemStore *store, const Datum *key, const Interval *ttl, Datum request,
-	  bool takeover, IdemRow *row, IdemClaimStatus *status)
-{
-	for (;;)
-	{
-		idem_store_reserve(store, key, 1);
-		idem_store_find(store, key, row);
-		if (row->presence == IDEM_ABSENT)
-		{
-			bool		inserted;
-
-			idem_claim_new_row(key, CLAIM_RUNNING, request, row->values,
-							   row->nulls);
-			write_grant(row, 1, ttl);
-			inserted = idem_store_insert(store, row->values, row->nulls);
-			idem_store_release(store);
-			if (inserted)
-				return true;
-			continue;
-		}
-		idem_store_release(store);
-
-		if (row->presence == IDEM_BUSY)
-		{
-			idem_store_wait(store, key, row);
-			continue;
-		}
-
-		idem_check_owner(&idem_claim_table, key, row->values[CLAIM_OWNER]);
-		idem_check_request(key, row, request);
-		*status = idem_claim_status(row);
-		if (*status != CLAIM_OPEN && !(*status == CLAIM_EXPIRED && takeover))
-			return false;
-		if (!idem_store_lock(store, row, IDEM_LOCK_UPDATE))
-			continue;
-
-		if (row->nulls[CLAIM_REQUEST] && request != (Datum) 0)
-			set_column(row, CLAIM_REQUEST, false, request);
-		write_grant(row, DatumGetInt64(row->values[CLAIM_FENCE]) + 1, ttl);
-		if (idem_store_update(store, row, row->values, row->nulls))
-			return true;
-	}
-}
-
-/* Makes a row that of a grant as of now.  Its owner stays. */
-static void
-write_grant(IdemRow *row, int64 fence, const Interval *ttl)
-{
-	TimestampTz now = GetCurrentTimestamp();
-
-	ForceSyncCommit();
-	set_column(row, CLAIM_STATUS, false, CharGetDatum(CLAIM_RUNNING));
-	set_column(row, CLAIM_FENCE, false, Int64GetDatum(fence));
-	set_column(row, CLAIM_CLAIMED_AT, false, TimestampTzGetDatum(now));
-	set_column(row, CLAIM_LEASE_UNTIL, false,
-			   TimestampTzGetDatum(idem_time_after(now, ttl)));
-	set_column(row, CLAIM_COMPLETED_AT, true, (Datum) 0);
-	set_column(row, CLAIM_RESPONSE, true, (Datum) 0);
-}
-
-/*
  * Ends an attempt: idem_complete and idem_fail, whose first four arguments are
  * the same.  False: it was ended so before.
  */
@@ -276,10 +196,12 @@ finish(FunctionCallInfo fcinfo, IdemClaimStatus outcome)
 			stale_error(key, &row, fence);
 		}
 
-		set_column(&row, CLAIM_STATUS, false, CharGetDatum(outcome));
-		set_column(&row, CLAIM_LEASE_UNTIL, true, (Datum) 0);
-		set_column(&row, CLAIM_RESPONSE, isnull, response);
-		set_column(&row, CLAIM_COMPLETED_AT, outcome == CLAIM_OPEN,
+		idem_claim_set(&row, CLAIM_STATUS, false, CharGetDatum(outcome));
+		idem_claim_set(&row, CLAIM_LEASE_UNTIL, true, (Datum) 0);
+		if (outcome != CLAIM_OPEN)
+			idem_claim_set(&row, CLAIM_UNSETTLED_SINCE, true, (Datum) 0);
+		idem_claim_set(&row, CLAIM_RESPONSE, isnull, response);
+		idem_claim_set(&row, CLAIM_COMPLETED_AT, outcome == CLAIM_OPEN,
 				   TimestampTzGetDatum(GetCurrentTimestamp()));
 		finished = idem_store_update(&store, &row, row.values, row.nulls);
 	}
@@ -348,12 +270,4 @@ stale_error(const Datum *key, const IdemRow *row, int64 fence)
 					   idem_claim_status_name(idem_claim_status(row)),
 					   (long long) current, (long long) fence),
 			 errhint("Record nothing more for this attempt, and read what became of the key with idem_lookup.")));
-}
-
-/* Sets a column of a row in memory. */
-static void
-set_column(IdemRow *row, IdemClaimColumn column, bool isnull, Datum value)
-{
-	row->values[column] = value;
-	row->nulls[column] = isnull;
 }

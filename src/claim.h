@@ -27,31 +27,57 @@ typedef enum IdemClaimColumn
 	CLAIM_LEASE_UNTIL,
 	CLAIM_REQUEST,
 	CLAIM_RESPONSE,
+	CLAIM_UNSETTLED_SINCE,
 	CLAIM_COLUMNS
 } IdemClaimColumn;
 
 #define CLAIM_KEYS			2
 
-/* Column status, as stored; CLAIM_EXPIRED is what running becomes with time. */
+/* What a key is: the first five as column status has them, the others never. */
 typedef enum IdemClaimStatus
 {
 	CLAIM_DONE = 'd',
 	CLAIM_RUNNING = 'r',
-	CLAIM_EXPIRED = 'x',
 	CLAIM_OPEN = 'o',
 	CLAIM_FAILED = 'f',
-	CLAIM_CANCELLED = 'c'
+	CLAIM_CANCELLED = 'c',
+	CLAIM_EXPIRED = 'x',		/* what running becomes with time */
+	CLAIM_TAKEN = 't',			/* by this very call */
+	CLAIM_BUSY = 'b'			/* in the hands of another open transaction */
 } IdemClaimStatus;
 
 extern IdemTable idem_claim_table;
 
 extern void idem_claim_key(FunctionCallInfo fcinfo, Datum *key);
-extern void idem_claim_new_row(const Datum *key, IdemClaimStatus status,
-							   Datum request, Datum *values, bool *nulls);
 extern IdemClaimStatus idem_claim_status(const IdemRow *row);
 extern const char *idem_claim_status_name(IdemClaimStatus status);
-extern void idem_check_request(const Datum *key, const IdemRow *row,
-							   Datum request);
-extern Datum idem_request_digest(Jsonb *request);
+extern void idem_claim_set(IdemRow *row, IdemClaimColumn column, bool isnull,
+						   Datum value);
+extern bool idem_claim_is_own(const IdemStore *store, const Datum *key);
+extern void idem_claim_in_progress(const IdemStore *store, const Datum *key,
+								   const IdemRow *row, const char *hint);
+extern void idem_claim_cancelled(const Datum *key);
+
+/* claim_take.c: a key is taken, or what it is instead is said */
+typedef struct IdemTake
+{
+	IdemClaimStatus status;		/* of the row that is made: done, running or
+								 * cancelled */
+	Datum		request;		/* its digest; 0: none was given */
+	const Interval *ttl;		/* of an attempt; NULL: of none */
+	bool		takeover;		/* an attempt may have an expired key */
+} IdemTake;
+
+extern IdemClaimStatus idem_claim_take(IdemStore *store, const Datum *key,
+									   const IdemTake *take, IdemRow *row);
+extern IdemClaimStatus idem_claim_new_row(const Datum *key,
+										  const IdemTake *take,
+										  IdemRow *row);
+extern bool idem_claim_is_free(const Datum *key, const IdemTake *take,
+							   const IdemRow *row, IdemClaimStatus *status);
+
+/* digest.c: what is kept of a request */
+extern Datum idem_arg_digest(FunctionCallInfo fcinfo, int argno);
+extern Datum idem_digest(Jsonb *request);
 
 #endif							/* IDEM_CLAIM_H */

@@ -19,22 +19,23 @@
  * clock says so, and it may be read before and after that moment.  So whoever
  * writes because of it asks after the row is locked.
  *
+ * Unsettled_since is claimed_at while the key is an attempt's that runs, has
+ * expired or is open, and null otherwise.  It has an index of its own, without
+ * nulls, by which idem_unsettled reads those rows and no settled ones.  It is a
+ * column of its own because a change to an indexed column needs new entries in
+ * every index: lease_until changes with each renewal, and status while
+ * idem_call runs, but this one only when an attempt begins or is settled.
+ *
  * Portions Copyright (c) 2026, the idem authors
  *
  *-------------------------------------------------------------------------
  */
 #include "claim.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
-#include "lib/stringinfo.h"
-#include "miscadmin.h"
-#include "port/pg_bswap.h"
-#include "utils/builtins.h"
-#include "utils/numeric.h"
+#include "utils/rel.h"
 #include "utils/timestamp.h"
-
-/* Bytes of a request's digest that are kept. */
-#define DIGEST_LEN		16
 
 IdemTable	idem_claim_table = {
 	.relname = "claim",
@@ -53,8 +54,10 @@ IdemTable	idem_claim_table = {
 		{"completed_at", TIMESTAMPTZOID},
 		{"lease_until", TIMESTAMPTZOID},
 		{"request", BYTEAOID},
-		{"response", JSONOID}
+		{"response", JSONOID},
+		{"unsettled_since", TIMESTAMPTZOID}
 	},
+	.secondary = CLAIM_UNSETTLED_SINCE + 1,
 	.stat = IDEM_STAT_CLAIM,
 	.has_source = true
 };
@@ -67,41 +70,6 @@ idem_claim_key(FunctionCallInfo fcinfo, Datum *key)
 	key[CLAIM_SOURCE] = PointerGetDatum(idem_arg_text(fcinfo, 0, "source",
 													  IDEM_SOURCE_MAX));
 	key[CLAIM_SEQ] = idem_arg_seq(fcinfo, 1);
-}
-
-/* A row for a key as it is taken, or cancelled before anybody took it. */
-void
-idem_claim_new_row(const Datum *key, IdemClaimStatus status, Datum request,
-				   Datum *values, bool *nulls)
-{
-	Datum		now = TimestampTzGetDatum(GetCurrentTimestamp());
-
-	for (int i = 0; i < CLAIM_COLUMNS; i++)
-		nulls[i] = true;
-
-	values[CLAIM_SOURCE] = key[CLAIM_SOURCE];
-	values[CLAIM_SEQ] = key[CLAIM_SEQ];
-	values[CLAIM_OWNER] = idem_current_owner();
-	values[CLAIM_STATUS] = CharGetDatum(status);
-	values[CLAIM_FENCE] = Int64GetDatum(0);
-	for (int i = 0; i <= CLAIM_FENCE; i++)
-		nulls[i] = false;
-
-	if (status == CLAIM_CANCELLED)
-	{
-		values[CLAIM_COMPLETED_AT] = now;
-		nulls[CLAIM_COMPLETED_AT] = false;
-	}
-	else
-	{
-		values[CLAIM_CLAIMED_AT] = now;
-		nulls[CLAIM_CLAIMED_AT] = false;
-	}
-	if (request != (Datum) 0)
-	{
-		values[CLAIM_REQUEST] = request;
-		nulls[CLAIM_REQUEST] = false;
-	}
 }
 
 /* The status of a row at this moment. */
@@ -134,89 +102,80 @@ idem_claim_status_name(IdemClaimStatus status)
 			return "failed";
 		case CLAIM_CANCELLED:
 			return "cancelled";
+		case CLAIM_TAKEN:
+			return "claimed";
+		case CLAIM_BUSY:
+			return "busy";
 	}
 	elog(ERROR, "unknown status %d", (int) status);
 	return NULL;				/* keep the compiler quiet */
 }
 
-/*
- * Refuses another request than the one that was recorded.  Null, which is 0
- * here, is not compared, on either side.
- */
+/* Sets a column of a row in memory. */
 void
-idem_check_request(const Datum *key, const IdemRow *row, Datum request)
+idem_claim_set(IdemRow *row, IdemClaimColumn column, bool isnull, Datum value)
 {
-	if (request == (Datum) 0 || row->nulls[CLAIM_REQUEST] ||
-		idem_same_bytes(request, row->values[CLAIM_REQUEST]))
-		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_IDEM_OTHER_REQUEST),
-			 errmsg("key was used for another request"),
-			 errdetail("Key %s was recorded with a request that differs from the one given.",
-					   idem_store_key(&idem_claim_table, key)),
-			 errhint("Use a new key for a new request; a retry sends the same one.")));
+	row->values[column] = value;
+	row->nulls[column] = isnull;
 }
 
 /*
- * A digest that is equal for equal jsonb values: jsonb has sorted the keys
- * already, and numbers are taken without the zeros that do not change them.
- * Every piece is preceded by its kind and length, so that no two values read
- * alike.
+ * Is the row of a key, as it is now, this transaction's own work?  Asked only
+ * where the answer decides between two errors or between an error and a null.
  */
-Datum
-idem_request_digest(Jsonb *request)
+bool
+idem_claim_is_own(const IdemStore *store, const Datum *key)
 {
-	JsonbIterator *it = JsonbIteratorInit(&request->root);
-	JsonbIteratorToken token;
-	JsonbValue	value;
-	StringInfoData buf;
-	bytea	   *sha256;
-	bytea	   *digest;
+	Datum		xmin;
+	bool		isnull;
 
-	initStringInfo(&buf);
-	enlargeStringInfo(&buf, VARHDRSZ);
-	buf.len = VARHDRSZ;
-	while ((token = JsonbIteratorNext(&it, &value, false)) != WJB_DONE)
-	{
-		const char *bytes = NULL;
-		int			len = 0;
-		uint32		be;
+	return idem_plan_execute(IDEM_PLAN_CLAIM_XMIN,
+							 store->heap->rd_rel->relowner, false, key, NULL,
+							 &xmin, &isnull, 1) > 0 &&
+		TransactionIdIsCurrentTransactionId(DatumGetTransactionId(xmin));
+}
 
-		appendStringInfoChar(&buf, (char) token);
-		if (token == WJB_BEGIN_ARRAY)
-			appendStringInfoChar(&buf, value.val.array.rawScalar ? 's' : 'a');
-		if (token != WJB_KEY && token != WJB_VALUE && token != WJB_ELEM)
-			continue;
+/*
+ * The key runs, or ran until its lease was over: it is an attempt's, or of the
+ * idem_call that is at work further up in this transaction.  Hint is the next
+ * step, if not that of its status.
+ */
+void
+idem_claim_in_progress(const IdemStore *store, const Datum *key,
+					   const IdemRow *row, const char *hint)
+{
+	IdemClaimStatus status = idem_claim_status(row);
+	bool		call = row->nulls[CLAIM_LEASE_UNTIL];
+	bool		own = call || idem_claim_is_own(store, key);
 
-		appendStringInfoChar(&buf, (char) value.type);
-		switch (value.type)
-		{
-			case jbvString:
-				bytes = value.val.string.val;
-				len = value.val.string.len;
-				break;
-			case jbvNumeric:
-				bytes = numeric_normalize(value.val.numeric);
-				len = strlen(bytes);
-				break;
-			case jbvBool:
-				bytes = value.val.boolean ? "t" : "f";
-				len = 1;
-				break;
-			default:
-				break;
-		}
-		be = pg_hton32((uint32) len);
-		appendBinaryStringInfo(&buf, (char *) &be, sizeof(be));
-		if (len > 0)
-			appendBinaryStringInfo(&buf, bytes, len);
-	}
-	SET_VARSIZE(buf.data, buf.len);
-	sha256 = DatumGetByteaPP(DirectFunctionCall1(sha256_bytea,
-												 PointerGetDatum(buf.data)));
+	if (hint == NULL)
+		hint = call ? "The function that idem_call runs in this transaction must end first." :
+			status == CLAIM_EXPIRED ?
+			"Find out what became of it, then take it over with idem_begin or cancel it." :
+			"Try again when its lease has run out.";
+	ereport(ERROR,
+			(errcode(ERRCODE_IDEM_IN_PROGRESS),
+			 own ? errmsg("claim is in progress in this transaction") :
+			 errmsg("claim is in progress elsewhere"),
+			 call ?
+			 errdetail("Key %s is running: an idem_call of this transaction holds it.",
+					   idem_store_key(&idem_claim_table, key)) :
+			 errdetail("Key %s is %s, with fence %lld: an attempt%s holds it.",
+					   idem_store_key(&idem_claim_table, key),
+					   idem_claim_status_name(status),
+					   (long long) DatumGetInt64(row->values[CLAIM_FENCE]),
+					   own ? " of this transaction" : ""),
+			 errhint("%s", hint)));
+}
 
-	digest = palloc(VARHDRSZ + DIGEST_LEN);
-	SET_VARSIZE(digest, VARHDRSZ + DIGEST_LEN);
-	memcpy(VARDATA(digest), VARDATA_ANY(sha256), DIGEST_LEN);
-	return PointerGetDatum(digest);
+/* What was cancelled is neither run nor answered. */
+void
+idem_claim_cancelled(const Datum *key)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_IDEM_STALE),
+			 errmsg("claim is cancelled"),
+			 errdetail("Key %s was cancelled and will never run.",
+					   idem_store_key(&idem_claim_table, key)),
+			 errhint("Use another key if the work is wanted after all.")));
 }

@@ -29,6 +29,7 @@
  */
 #include "plan.h"
 
+#include "access/htup_details.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
@@ -36,6 +37,7 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
@@ -83,15 +85,23 @@
 	" pg_catalog.array_agg(CASE WHEN over THEN ended END ORDER BY source, seq)" \
 	" FROM (SELECT source, seq,"
 
+/* Rows that idem_plan_read has in memory at once. */
+#define FETCH_ROWS	100
+
 static IdemKeptPlan kept_plans[IDEM_PLANS] = {
-	/* not while it runs: $3 is the present time, status r has a lease */
-	[IDEM_PLAN_CLAIM_FORGET] = {
-		.text = "DELETE FROM idem.claim" CLAIM_BY_KEY
-		" AND (status OPERATOR(pg_catalog.<>) 'r'"
-		"  OR lease_until OPERATOR(pg_catalog.<=) $3)",
-		.expected = SPI_OK_DELETE,
-		.nargs = 3,
-		.argtypes = {TEXTOID, TEXTOID, TIMESTAMPTZOID}
+	[IDEM_PLAN_CLAIM_XMIN] = {
+		.text = "SELECT xmin FROM idem.claim" CLAIM_BY_KEY,
+		.expected = SPI_OK_SELECT,
+		.nargs = 2,
+		.argtypes = {TEXTOID, TEXTOID}
+	},
+
+	/* no condition but the index's, or another index might be chosen */
+	[IDEM_PLAN_CLAIM_UNSETTLED] = {
+		.text = "SELECT source, seq, owner, status, fence, claimed_at,"
+		" lease_until FROM idem.claim WHERE unsettled_since IS NOT NULL"
+		" ORDER BY unsettled_since, source, seq",
+		.expected = SPI_OK_SELECT
 	},
 
 	/* one row always; both null if there is no such machine */
@@ -457,6 +467,65 @@ idem_table_execute(IdemTable *table, IdemStatement statement, Oid owner,
 	}
 	return execute(kept, owner, read_only, values, nulls, result, resultnull,
 				   statement == IDEM_FIND ? table->natts : 0);
+}
+
+/*
+ * Runs a kept text without parameters as owner, and gives its rows to a
+ * function, which runs as the caller, until that wants no more.  The text is one
+ * that an index answers in order, and the planner must not read the whole table
+ * instead, whatever statistics it has, or has not.
+ */
+void
+idem_plan_read(IdemPlan plan, Oid owner, IdemPlanRow take_row, void *context)
+{
+	IdemKeptPlan *kept = &kept_plans[plan];
+	Portal		portal;
+	Oid			save_userid;
+	int			save_sec_context;
+	int			nestlevel;
+	bool		more = true;
+
+	Assert(kept->nargs == 0 && kept->expected == SPI_OK_SELECT);
+
+	GetUserIdAndSecContext(&save_userid, &save_sec_context);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+
+	SetUserIdAndSecContext(owner, save_sec_context |
+						   SECURITY_LOCAL_USERID_CHANGE |
+						   SECURITY_NOFORCE_RLS);
+	nestlevel = NewGUCNestLevel();
+	(void) set_config_option("enable_seqscan", "off", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	PushActiveSnapshot(IsolationIsSerializable() && !kept->metadata ?
+					   GetTransactionSnapshot() : GetLatestSnapshot());
+	portal = SPI_cursor_open(NULL, kept_plan(kept), NULL, NULL, true);
+	PopActiveSnapshot();
+	AtEOXact_GUC(true, nestlevel);
+	SetUserIdAndSecContext(save_userid, save_sec_context);
+
+	while (more)
+	{
+		SetUserIdAndSecContext(owner, save_sec_context |
+							   SECURITY_LOCAL_USERID_CHANGE |
+							   SECURITY_NOFORCE_RLS);
+		SPI_cursor_fetch(portal, true, FETCH_ROWS);
+		SetUserIdAndSecContext(save_userid, save_sec_context);
+
+		for (uint64 i = 0; i < SPI_processed && more; i++)
+		{
+			Datum		values[IDEM_MAX_ATTS];
+			bool		nulls[IDEM_MAX_ATTS];
+
+			heap_deform_tuple(SPI_tuptable->vals[i], SPI_tuptable->tupdesc,
+							  values, nulls);
+			more = take_row(values, nulls, context);
+		}
+		more = more && SPI_processed == FETCH_ROWS;
+		SPI_freetuptable(SPI_tuptable);
+	}
+	SPI_cursor_close(portal);
+	SPI_finish();
 }
 
 

@@ -15,7 +15,7 @@
 /* plan.c: every SQL text that C runs on our own tables */
 
 /* Most columns of a table of ours, and values of a statement. */
-#define IDEM_MAX_ATTS		10
+#define IDEM_MAX_ATTS		11
 #define IDEM_MAX_KEYS		2
 
 /* The statements that follow from a table's columns and key. */
@@ -35,7 +35,8 @@ typedef enum IdemStatement
 /* The other statements on our own tables. */
 typedef enum IdemPlan
 {
-	IDEM_PLAN_CLAIM_FORGET,
+	IDEM_PLAN_CLAIM_XMIN,
+	IDEM_PLAN_CLAIM_UNSETTLED,
 	IDEM_PLAN_TRANSITION_LOAD,
 	IDEM_PLAN_TRANSITION_DELETE,
 	IDEM_PLAN_TRANSITION_INSERT,
@@ -135,6 +136,13 @@ extern uint64 idem_table_execute(IdemTable *table, IdemStatement statement,
 								 Oid owner, bool read_only,
 								 const Datum *values, const bool *nulls,
 								 Datum *result, bool *resultnull);
+
+/* one row, with a context; false: no more are wanted */
+typedef bool (*IdemPlanRow) (const Datum *values, const bool *nulls,
+							 void *context);
+
+extern void idem_plan_read(IdemPlan plan, Oid owner, IdemPlanRow take_row,
+						   void *context);
 
 /* nowait.c: a statement that must not wait */
 #define IDEM_NOWAIT_TRIES	8	/* of an insert: 1, 2, 4 to 128 ms */

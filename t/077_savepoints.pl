@@ -56,6 +56,7 @@ sub say_transaction
 	my @stack = ([ '', $model->copy ]);
 
 	say_sql('BEGIN ISOLATION LEVEL ' . ('READ COMMITTED', 'REPEATABLE READ', 'SERIALIZABLE')[ rand 3 ], '');
+	$model->transaction(1);
 	foreach (1 .. 3 + rand 25)
 	{
 		my $what = rand();
@@ -108,6 +109,7 @@ sub say_transaction
 		say_sql($end, '');
 	}
 	$model->restore($stack[0][1]) if $aborted || $end eq 'ROLLBACK';
+	$model->transaction(0);
 	return;
 }
 

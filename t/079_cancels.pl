@@ -55,7 +55,7 @@ BEGIN
 	RETURN request;
 END $$;
 CREATE FUNCTION call(round text, k integer) RETURNS bigint LANGUAGE sql AS $$
-	SELECT count(idem_call('call', round || ' ' || i, 'work', json_build_object('key', round || ' ' || i))) FROM generate_series(k, k + 5) i
+	SELECT count(idem_call('call', round || ' ' || i, 'work', jsonb_build_object('key', round || ' ' || i))) FROM generate_series(k, k + 5) i
 $$;
 CREATE FUNCTION attempt(round text, k integer) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE

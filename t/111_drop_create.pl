@@ -53,7 +53,7 @@ BEGIN
 	IF idem_claim('claim', key) THEN
 		INSERT INTO effect VALUES ('claim', key);
 	END IF;
-	PERFORM idem_call('call', key, 'work', json_build_object('key', key));
+	PERFORM idem_call('call', key, 'work', jsonb_build_object('key', key));
 	fence := (idem_begin('attempt', key)).fence;
 	PERFORM idem_complete('attempt', key, fence);
 	fence := idem_lock(key);

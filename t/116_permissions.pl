@@ -28,16 +28,17 @@ my %served = map { $_ => 1 } qw(super recorder member);
 my %administers = map { $_ => 1 } qw(super admin);
 
 # Every function: what it does to the role's own records, and to recorder's (none: it concerns no role's records).
-# %s: the role's own schema and prefix. "admin" is for administrators only.
+# %s: the role's own schema and prefix. "admin" is for administrators only; "within": and only on the records of whom they may act as.
 my %functions = (
 	'idem_claim(text,anycompatible,jsonb,boolean)' => { own => q{SELECT idem_claim('%s', 'new')}, other => q{SELECT idem_claim('recorder', 'done')} },
-	'idem_claim_batch(text,anycompatiblearray)' => { own => q{SELECT * FROM idem_claim_batch('%s', '{1, 2}')}, other => q{SELECT * FROM idem_claim_batch('recorder', '{free, done}')} },
+	'idem_claim_batch(text,anycompatiblearray,boolean)' => { own => q{SELECT * FROM idem_claim_batch('%s', '{1, 2}')}, other => q{SELECT * FROM idem_claim_batch('recorder', '{free, done}')} },
 	'idem_respond(text,anycompatible,json)' => { own => q{SELECT idem_claim('%1$s', 'r'), idem_respond('%1$s', 'r', '1')}, other => q{SELECT idem_respond('recorder', 'unanswered', '1')} },
 	'idem_response(text,anycompatible)' => { own => q{SELECT idem_response('%s', 'x')}, other => q{SELECT idem_response('recorder', 'done')} },
 	'idem_lookup(text,anycompatible)' => { own => q{SELECT * FROM idem_lookup('%s', 'x')}, other => q{SELECT * FROM idem_lookup('recorder', 'done')} },
-	'idem_call(text,anycompatible,regproc,json)' => { own => q{SELECT idem_call('%s', 'c', 'public.echo', '{}')}, other => q{SELECT idem_call('recorder', 'done', 'public.echo', '{}')} },
+	'idem_handle(text,anycompatible,regproc,jsonb,boolean,jsonb)' => { own => q{SELECT * FROM idem_handle('%s', 'c', 'public.echo', '{}')}, other => q{SELECT * FROM idem_handle('recorder', 'done', 'public.echo', '{}')} },
+	'idem_call(text,anycompatible,regproc,jsonb,boolean,jsonb)' => { own => q{SELECT idem_call('%s', 'c', 'public.echo', '{}')}, other => q{SELECT idem_call('recorder', 'done', 'public.echo', '{}')} },
 	'idem_cancel(text,anycompatible)' => { own => q{SELECT idem_cancel('%s', 'k')}, other => q{SELECT idem_cancel('recorder', 'open')} },
-	'idem_forget(text,anycompatible)' => { admin => 1, own => q{SELECT idem_forget('%s', 'x')}, other => q{SELECT idem_forget('recorder', 'done')} },
+	'idem_forget(text,anycompatible)' => { admin => 1, within => 1, own => q{SELECT idem_forget('%s', 'x')}, other => q{SELECT idem_forget('recorder', 'done')} },
 	'idem_purge(interval,integer,text)' => { admin => 1, own => q{CALL idem_purge('100 years')} },
 	'idem_policy(text,interval,text,timestamp with time zone)' => { admin => 1, own => q{SELECT idem_policy('%s', '1 day')} },
 	'idem_policy_drop(text)' => { admin => 1, own => q{SELECT idem_policy_drop('%s')} },
@@ -47,7 +48,9 @@ my %functions = (
 	'idem_token_rotate(text,text,text,interval)' => { own => q{SELECT idem_token_rotate(idem_token_issue('p'), 'p')} },
 	'idem_token_status(text,text,text)' => { own => q{SELECT idem_token_status('x', 'p')} },
 	'idem_token_rekey()' => { admin => 1, own => q{SELECT idem_token_rekey()} },
-	'idem_begin(text,anycompatible,interval,jsonb,boolean)' => { own => q{SELECT * FROM idem_begin('%s', 'b')}, other => q{SELECT * FROM idem_begin('recorder', 'running')} },
+	'idem_begin_batch(text,anycompatiblearray,interval,boolean,boolean)' => { own => q{SELECT * FROM idem_begin_batch('%s', '{1, 2}')}, other => q{SELECT * FROM idem_begin_batch('recorder', '{free, done}')} },
+	'idem_unsettled(text,integer)' => { own => q{SELECT * FROM idem_unsettled('%s')} },
+	'idem_begin(text,anycompatible,interval,jsonb,boolean,boolean)' => { own => q{SELECT * FROM idem_begin('%s', 'b')}, other => q{SELECT * FROM idem_begin('recorder', 'running')} },
 	'idem_renew(text,anycompatible,bigint,interval)' => { own => q{SELECT idem_begin('%1$s', 'b'), idem_renew('%1$s', 'b', 1)}, other => q{SELECT idem_renew('recorder', 'running', 1)} },
 	'idem_complete(text,anycompatible,bigint,json)' => { own => q{SELECT idem_begin('%1$s', 'b'), idem_complete('%1$s', 'b', 1)}, other => q{SELECT idem_complete('recorder', 'running', 1)} },
 	'idem_fail(text,anycompatible,bigint,json,boolean)' => { own => q{SELECT idem_begin('%1$s', 'b'), idem_fail('%1$s', 'b', 1)}, other => q{SELECT idem_fail('recorder', 'running', 1)} },
@@ -183,7 +186,7 @@ for my $route (qw(off on))
 			my $f = $functions{$function};
 			my $may = $f->{admin} ? $administers{$role} : 1;
 			push @checks, [ "own: $function", own($function, $role), $may ? 'ok' : '42501' ];
-			push @checks, [ "recorder's: $function", $f->{other}, ($f->{admin} ? $may : $served{$role}) ? 'ok' : '42501' ] if $f->{other};
+			push @checks, [ "recorder's: $function", $f->{other}, ($f->{within} ? $may && $served{$role} : $f->{admin} ? $may : $served{$role}) ? 'ok' : '42501' ] if $f->{other};
 		}
 		if ($route eq 'off' && $role ne 'super')
 		{

@@ -143,7 +143,7 @@ my @work = (
 	'public.idem_claim(' . t('hp') . ', ' . t('A') . ', NULL, true)', 'public.idem_claim(' . t('hp') . ', ' . t('a') . ', NULL, true)',
 	'public.idem_respond(' . t('hp') . ', ' . t('1') . q{, '[1]'::pg_catalog.json)}, 'public.idem_response(' . t('hp') . ', ' . t('1') . ')',
 	'(public.idem_lookup(' . t('hp') . ', ' . t('1') . ')).status',
-	'(' . join(' OPERATOR(pg_catalog.||) ', map { 'public.idem_call(' . t('hp') . ', ' . t('c') . q{, 'public.answer'::pg_catalog.regproc, '{"x": null}'::pg_catalog.json)::pg_catalog.text} } 1, 2) . ')',
+	'(' . join(' OPERATOR(pg_catalog.||) ', map { 'public.idem_call(' . t('hp') . ', ' . t('c') . q{, 'public.answer'::pg_catalog.regproc, '{"x": null}'::pg_catalog.jsonb)::pg_catalog.text} } 1, 2) . ')',
 	'(SELECT pg_catalog.string_agg(claimed::pg_catalog.text, ' . t(' ') . ') FROM public.idem_claim_batch(' . t('hp') . ", ARRAY['1', 'b', 'b', 'B']::pg_catalog._text))",
 	'public.idem_cancel(' . t('hp') . ', ' . t('x') . ')', 'public.idem_cancel(' . t('hp') . ', ' . t('1') . ')', 'public.idem_forget(' . t('hp') . ', ' . t('1') . ')', 'public.idem_forget(' . t('hp') . ', ' . t('1') . ')',
 	'(public.idem_begin(' . t('hp') . ', ' . t('w') . q{, '1 hour'::pg_catalog.interval, NULL, true)).fence}, 'public.idem_renew(' . t('hp') . ', ' . t('w') . q{, 1, '1 hour'::pg_catalog.interval) IS NOT NULL},

@@ -94,7 +94,7 @@ for my $route (qw(off on))
 $node->safe_psql('postgres', 'CREATE DATABASE bare');
 for my $function (qw(idem_claim idem_lookup))
 {
-	my ($returns) = $function eq 'idem_claim' ? 'text, text, jsonb, boolean) RETURNS boolean' : 'text, text, OUT text, OUT bigint, OUT json, OUT timestamptz, OUT timestamptz, OUT timestamptz) RETURNS record';
+	my ($returns) = $function eq 'idem_claim' ? 'text, text, jsonb, boolean) RETURNS boolean' : 'text, text, OUT text, OUT bigint, OUT json, OUT timestamptz, OUT timestamptz, OUT timestamptz, OUT name) RETURNS record';
 	my (undef, undef, $err) = $node->psql('bare', "CREATE FUNCTION $function($returns LANGUAGE c AS 'idem', '$function'; SELECT $function('a', 'b'" . ($function eq 'idem_claim' ? ', NULL, true' : '') . ')');
 	like($err, qr/ERROR:  relation "idem.claim" does not exist\n.*\nHINT:  Run CREATE EXTENSION idem/, "$function without the extension says what to do");
 }

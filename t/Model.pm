@@ -159,8 +159,11 @@ sub new
 		goods => { 1 => 5, 2 => 5, 3 => 5 }, doc => { 1 => [ 0, 1 ], 2 => [ 0, 1 ] }, named => {}, purchase => {}, machine => 'A',
 		stock => { one => 10, four => 10 }, hold => {}
 	};
-	return bless { now => $now, tokens => [], nkeys => 1, calls => 0 }, $class;
+	return bless { now => $now, tokens => [], nkeys => 1, calls => 0, transaction => 0, open => 0 }, $class;
 }
+
+# a transaction begins, or ends; a call outside of one is one
+sub transaction { my ($self, $open) = @_; $self->{open} = $open; $self->{transaction}++; return }
 
 sub copy { my ($self) = @_; return dclone($self->{now}) }
 sub restore { my ($self, $copy) = @_; $self->{now} = dclone($copy); return }
@@ -172,6 +175,7 @@ sub call
 	my ($self) = @_;
 	my $copy = $self->copy;
 	my $name = pick(@lottery);
+	$self->{transaction}++ unless $self->{open};
 	my ($sql, $answer, $variable) = $self->can($name)->($self);
 
 	$self->{calls}++;
@@ -231,10 +235,10 @@ sub take
 	my ($self, $key, $request, $status) = @_;
 	my $row = $self->{now}{claim}{$key};
 
-	return 'ID422' if $row && defined $request && defined $row->{request} && $request ne $row->{request};
+	return 'ID422' if $row && $row->{status} ne 'open' && defined $request && defined $row->{request} && $request ne $row->{request};
 	return 'ID409' if $row && $row->{status} =~ /running|expired/;
 	return 'false' if $row && $row->{status} ne 'open';
-	$self->{now}{claim}{$key} = { status => $status, fence => 0, request => $row && $row->{request} // $request };
+	$self->{now}{claim}{$key} = { status => $status, fence => 0, request => $request, own => $self->{transaction} };
 	return 'true';
 }
 
@@ -254,12 +258,12 @@ sub claim_batch
 
 	foreach my $key (sort @batch)
 	{
-		$claimed{$key} //= $self->take($key, undef, 'done');
+		# what is in progress does not stop the others
+		$claimed{$key} //= $self->take($key, undef, 'done') =~ s/ID409/false/r;
 	}
-	my ($error) = grep { is_error($_) } map { $claimed{$_} } sort keys %claimed;
 	my $answer = join ' ', map { "$_:" . ($seen{$_}++ ? 'false' : $claimed{$_}) } @batch;
 	my $list = join ', ', map { "'$_'" } @batch;
-	return ("(SELECT string_agg(seq || ':' || claimed, ' ') FROM idem_claim_batch('m', ARRAY[$list]))", $error // $answer);
+	return ("(SELECT string_agg(seq || ':' || claimed, ' ') FROM idem_claim_batch('m', ARRAY[$list]))", $answer);
 }
 
 sub respond
@@ -300,7 +304,7 @@ sub call_function
 {
 	my ($self, $function, $other) = @_;
 	return "{\"key\": \"$other\"}" if $function eq 'echo';
-	return undef if $function eq 'nothing';
+	return 'null' if $function eq 'nothing';
 	my $claimed = $self->take($other, undef, 'done');
 	return is_error($claimed) ? $claimed : $function eq 'fails' ? 'P0001' : $claimed;
 }
@@ -323,7 +327,9 @@ sub idem_call
 	}
 	elsif ($taken eq 'false')
 	{
-		$answer = $row->{status} eq 'cancelled' ? 'ID412' : $row->{response} // 'null';
+		# claimed by this very transaction, which has not answered it
+		my $mistake = $row->{status} eq 'done' && !$row->{fence} && !defined $row->{response} && $row->{own} == $self->{transaction};
+		$answer = $row->{status} eq 'cancelled' ? 'ID412' : $mistake ? 'ID409' : $row->{response} // 'null';
 	}
 	return ("idem_call('m', '$key', '$function', '$request')", $answer);
 }
@@ -356,7 +362,7 @@ sub begin
 	my $row = $self->{now}{claim}{$key};
 	my $answer;
 
-	if ($row && defined $request && defined $row->{request} && $request ne $row->{request})
+	if ($row && $row->{status} ne 'open' && defined $request && defined $row->{request} && $request ne $row->{request})
 	{
 		$answer = 'ID422';
 	}
@@ -367,7 +373,8 @@ sub begin
 	else
 	{
 		my $fence = $row ? $row->{fence} + 1 : 1;
-		$self->{now}{claim}{$key} = { status => 'running', fence => $fence, request => $row && $row->{request} // $request };
+		$request = $row->{request} // $request if $row && $row->{status} eq 'expired';
+		$self->{now}{claim}{$key} = { status => 'running', fence => $fence, request => $request };
 		$answer = "granted $fence";
 	}
 	return ("(SELECT concat_ws(' ', status, fence, response) FROM idem_begin('m', '$key', '1 hour', "

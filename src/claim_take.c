@@ -1,0 +1,235 @@
+/*-------------------------------------------------------------------------
+ *
+ * claim_take.c
+ *	  A key is taken: claimed, granted to an attempt, or cancelled.
+ *
+ * The contract.  A key that nobody knows is inserted, one that is free (open,
+ * or expired for those who may have it) is written anew, and of any other the
+ * caller is told what it is.  The request is compared first, except with that of
+ * an open key: its work was given back undone, so the next request replaces it.
+ * Another role's key, and another request, raise.
+ *
+ * Why exactly one has it.  Two calls for one key meet in the store: the first
+ * one's row is there, uncommitted, before the second one looks (store.c says
+ * why under each isolation level).  The second then waits for the first one's
+ * transaction and looks again, so it decides on what was committed.  A key that
+ * is free is written as the very row version that was judged; if another
+ * transaction has changed it, the store refuses and the loop judges anew.  No
+ * answer rests on a row that may still change: done, failed and cancelled are
+ * final but for idem_forget and idem_purge, and the others are only left by an
+ * update.
+ *
+ * An attempt locks the row before it reads the clock, since its lease counts
+ * from when it is granted, not from before a wait.
+ *
+ * Portions Copyright (c) 2026, the idem authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "claim.h"
+
+#include "access/xact.h"
+#include "utils/timestamp.h"
+
+static IdemClaimStatus take_free(IdemStore *store, const Datum *key,
+								 const IdemTake *take, IdemRow *row);
+static bool busy(IdemStore *store, const Datum *key, IdemRow *row);
+static void check_request(const Datum *key, const IdemRow *row, Datum request);
+static void write_grant(IdemRow *row, int64 fence, const Interval *ttl);
+
+
+/*
+ * Takes a key if it may be taken.  CLAIM_TAKEN: it is, and row is its row after;
+ * otherwise what it is, and row says more; CLAIM_BUSY only where the store's
+ * busy_is_answer is set, and then row says nothing.
+ */
+IdemClaimStatus
+idem_claim_take(IdemStore *store, const Datum *key, const IdemTake *take,
+				IdemRow *row)
+{
+	IdemClaimStatus status;
+
+	idem_store_next_key(store);
+	while (!store->busy)
+	{
+		/*
+		 * Whoever finds others at this very key most likely has a duplicate,
+		 * which is a read and stands in no line.
+		 */
+		if (!idem_store_try_reserve(store, key))
+		{
+			idem_store_read(store, key, row);
+			if (row->presence == IDEM_PRESENT &&
+				!idem_claim_is_free(key, take, row, &status))
+				return status;
+			if (!store->wait && busy(store, key, row))
+				break;
+			idem_store_reserve(store, key, 1);
+		}
+		idem_store_find(store, key, row);
+		if (row->presence == IDEM_ABSENT)
+		{
+			status = idem_claim_new_row(key, take, row);
+			if (status == CLAIM_TAKEN &&
+				!idem_store_insert(store, row->values, row->nulls))
+				status = CLAIM_OPEN;	/* somebody else's after all */
+			idem_store_release(store);
+			if (status != CLAIM_OPEN)
+				return status;
+			continue;
+		}
+		idem_store_release(store);
+
+		if (row->presence == IDEM_BUSY)
+		{
+			if (!store->wait && busy(store, key, row))
+				break;
+			idem_store_wait(store, key, row);
+			continue;
+		}
+
+		if (!idem_claim_is_free(key, take, row, &status))
+			return status;
+		status = take_free(store, key, take, row);
+		if (status == CLAIM_TAKEN)
+			return status;
+	}
+	return CLAIM_BUSY;
+}
+
+/*
+ * Makes the row of a key that nobody knows, which the caller then inserts.
+ * CLAIM_TAKEN: it may be inserted; otherwise what the key is instead.
+ */
+IdemClaimStatus
+idem_claim_new_row(const Datum *key, const IdemTake *take, IdemRow *row)
+{
+	Datum		now = TimestampTzGetDatum(GetCurrentTimestamp());
+
+	for (int i = 0; i < CLAIM_COLUMNS; i++)
+		idem_claim_set(row, i, true, (Datum) 0);
+
+	idem_claim_set(row, CLAIM_SOURCE, false, key[CLAIM_SOURCE]);
+	idem_claim_set(row, CLAIM_SEQ, false, key[CLAIM_SEQ]);
+	idem_claim_set(row, CLAIM_OWNER, false, idem_current_owner());
+	idem_claim_set(row, CLAIM_STATUS, false, CharGetDatum(take->status));
+	idem_claim_set(row, CLAIM_FENCE, false, Int64GetDatum(0));
+	idem_claim_set(row, take->status == CLAIM_CANCELLED ?
+				   CLAIM_COMPLETED_AT : CLAIM_CLAIMED_AT, false, now);
+	idem_claim_set(row, CLAIM_REQUEST, take->request == (Datum) 0,
+				   take->request);
+	if (take->ttl != NULL)
+		write_grant(row, 1, take->ttl);
+	return CLAIM_TAKEN;
+}
+
+/*
+ * Judges a row that is there: may this call have the key?  If not, status says
+ * what it is.
+ */
+bool
+idem_claim_is_free(const Datum *key, const IdemTake *take, const IdemRow *row,
+				   IdemClaimStatus *status)
+{
+	idem_check_owner(&idem_claim_table, key, row->values[CLAIM_OWNER]);
+	*status = idem_claim_status(row);
+	if (*status == CLAIM_OPEN)
+		return true;
+	check_request(key, row, take->request);
+	return *status == CLAIM_EXPIRED &&
+		(take->takeover || take->status == CLAIM_CANCELLED);
+}
+
+
+/*
+ * Writes a key that was judged free.  Its owner stays: a role that may act as
+ * the owner must not take the key from it.  CLAIM_OPEN: it has changed; look
+ * again.
+ */
+static IdemClaimStatus
+take_free(IdemStore *store, const Datum *key, const IdemTake *take,
+		  IdemRow *row)
+{
+	bool		open = idem_claim_status(row) == CLAIM_OPEN;
+	Datum		owner = row->values[CLAIM_OWNER];
+
+	if (take->ttl != NULL)
+	{
+		if (!idem_store_lock(store, row, IDEM_LOCK_UPDATE))
+			return CLAIM_OPEN;
+		if (open || row->nulls[CLAIM_REQUEST])
+			idem_claim_set(row, CLAIM_REQUEST, take->request == (Datum) 0,
+						   take->request);
+		write_grant(row, DatumGetInt64(row->values[CLAIM_FENCE]) + 1,
+					take->ttl);
+	}
+	else if (take->status == CLAIM_CANCELLED)
+	{
+		idem_claim_set(row, CLAIM_STATUS, false, CharGetDatum(CLAIM_CANCELLED));
+		idem_claim_set(row, CLAIM_COMPLETED_AT, false,
+					   TimestampTzGetDatum(GetCurrentTimestamp()));
+		idem_claim_set(row, CLAIM_LEASE_UNTIL, true, (Datum) 0);
+		idem_claim_set(row, CLAIM_UNSETTLED_SINCE, true, (Datum) 0);
+	}
+	else
+	{
+		/* a claim, with a fence that no attempt has */
+		(void) idem_claim_new_row(key, take, row);
+		idem_claim_set(row, CLAIM_OWNER, false, owner);
+	}
+	return idem_store_update(store, row, row->values, row->nulls) ?
+		CLAIM_TAKEN : CLAIM_OPEN;
+}
+
+/*
+ * Another transaction is at the key, and the call must not wait.  True: that is
+ * the answer; otherwise it raises.
+ */
+static bool
+busy(IdemStore *store, const Datum *key, IdemRow *row)
+{
+	if (store->busy_is_answer)
+		return true;
+	row->presence = IDEM_BUSY;
+	idem_store_wait(store, key, row);
+	return false;
+}
+
+/*
+ * Refuses another request than the one that was recorded.  Null, which is 0
+ * here, is not compared, on either side.
+ */
+static void
+check_request(const Datum *key, const IdemRow *row, Datum request)
+{
+	if (request == (Datum) 0 || row->nulls[CLAIM_REQUEST] ||
+		idem_same_bytes(request, row->values[CLAIM_REQUEST]))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_IDEM_OTHER_REQUEST),
+			 errmsg("key was used for another request"),
+			 errdetail("Key %s was recorded with a request that differs from the one given.",
+					   idem_store_key(&idem_claim_table, key)),
+			 errhint("Use a new key for a new request; a retry sends the same one.")));
+}
+
+/*
+ * Makes a row that of a grant as of now.  The grant is flushed at commit,
+ * whatever synchronous_commit says: after a crash the same fence would be
+ * granted a second time, while the work of the first one has been seen outside.
+ */
+static void
+write_grant(IdemRow *row, int64 fence, const Interval *ttl)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	ForceSyncCommit();
+	idem_claim_set(row, CLAIM_STATUS, false, CharGetDatum(CLAIM_RUNNING));
+	idem_claim_set(row, CLAIM_FENCE, false, Int64GetDatum(fence));
+	idem_claim_set(row, CLAIM_CLAIMED_AT, false, TimestampTzGetDatum(now));
+	idem_claim_set(row, CLAIM_UNSETTLED_SINCE, false, TimestampTzGetDatum(now));
+	idem_claim_set(row, CLAIM_LEASE_UNTIL, false,
+				   TimestampTzGetDatum(idem_time_after(now, ttl)));
+	idem_claim_set(row, CLAIM_COMPLETED_AT, true, (Datum) 0);
+	idem_claim_set(row, CLAIM_RESPONSE, true, (Datum) 0);
+}
