@@ -45,8 +45,15 @@ sub quantile
 sub judge
 {
 	my ($row) = @_;
-	my @ratios = map { $row->{absolute} ? $_->[0] : $_->[0] / $_->[1] } @{ $row->{pairs} };
+	# on a busy machine nothing at all may be done in the time of a short run
+	my @ratios = map { $row->{absolute} ? $_->[0] : $_->[0] / $_->[1] } grep { $row->{absolute} || $_->[1] } @{ $row->{pairs} };
 	my @medians;
+
+	if (!@ratios)
+	{
+		$row->{skipped} = 'nothing was done in the time';
+		return;
+	}
 
 	foreach (1 .. 2000)
 	{

@@ -173,7 +173,7 @@ sub measure_trigger
 		sql(sprintf $measure->{rows}, $n);
 		return;
 	};
-	my @sides = map { my $statement = quoted($measure->{$_}); sub { $n / sql("SELECT seconds_in_trigger($statement)") } } 'a', 'b';
+	my @sides = map { my $statement = quoted($measure->{$_}); sub { $n / (sql("SELECT seconds_in_trigger($statement)") || 1e-9) } } 'a', 'b';
 
 	$row->{conditions} = conditions($measure);
 	$row->{unit} = '/s';

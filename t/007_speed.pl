@@ -77,7 +77,7 @@ END $$;
 -- of round 0 nothing counts: it plans, and fills caches
 CREATE VIEW ratio AS
 	SELECT substr(c.what, 7) AS what,
-		percentile_cont(0.5) WITHIN GROUP (ORDER BY b.seconds / c.seconds) AS times,
+		percentile_cont(0.5) WITHIN GROUP (ORDER BY b.seconds / NULLIF(c.seconds, 0)) AS times,
 		min(c.wal) AS claim_wal, min(b.wal) AS bare_wal, bool_or(c.xid) AS claim_xid
 	FROM figure c JOIN figure b ON b.what = 'bare ' || substr(c.what, 7) AND b.round = c.round
 	WHERE c.what LIKE 'claim%' AND c.round > 0

@@ -31,7 +31,7 @@ sub wait_for
 
 foreach my $round (1 .. $rounds)
 {
-	my $worker = { in => '', out => '', timer => IPC::Run::timeout(60) };
+	my $worker = { in => '', out => '', timer => IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default) };
 
 	# two ways to stall: the worker's own process, or the server process that works for it
 	my $stop_client = $round % 2;

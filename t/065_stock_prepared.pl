@@ -107,7 +107,7 @@ sub meet
 
 	$second->ask("SET idem.force_sql = $force_sql; $begin");
 	$second->tell(sql($call, $item));
-	my $until = time + 180;
+	my $until = time + $PostgreSQL::Test::Utils::timeout_default;
 	until (answered() || waits()) { die "neither waits nor answers\n" if time > $until }
 	my $early = answered();
 	$answer = $second->answer if $early;

@@ -228,7 +228,8 @@ sub script
 srand $seed;
 my ($cancelled, $round, $growth) = (0, 0);
 my (%errors, @lost);
-while ($cancelled < $wanted && !@lost && $round < 10 + $wanted / 20 && !time_is_up())
+# more rounds than are ever needed: the limit is for what would not end
+while ($cancelled < $wanted && !@lost && $round < 100 + $wanted && !time_is_up())
 {
 	my (@running, @out, @err);
 

@@ -75,7 +75,7 @@ sub new
 	my ($class, $node, %options) = @_;
 	my $self = bless { in => '', out => '', err => '' }, $class;
 
-	$self->{timer} = IPC::Run::timer(180);
+	$self->{timer} = IPC::Run::timer($PostgreSQL::Test::Utils::timeout_default);
 	$self->{psql} = IPC::Run::start(
 		[
 			'psql', '-XAtq', '-f', '-', '-h', $node->host, '-p', $node->port,
@@ -104,7 +104,7 @@ sub answer
 	my ($self) = @_;
 	my $mark = $self->{mark};
 
-	$self->{timer}->start(180);
+	$self->{timer}->start($PostgreSQL::Test::Utils::timeout_default);
 	$self->{psql}->pump until $self->{out} =~ /^\Q$mark\E$/m && $self->{err} =~ /^\Q$mark\E$/m;
 	my ($out, $err) = ($self->{out}, $self->{err});
 	$self->{out} = $self->{err} = '';

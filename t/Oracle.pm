@@ -92,7 +92,7 @@ sub buried
 sub crash
 {
 	my ($node, $then) = @_;
-	my $end = time + 120;
+	my $end = time + $PostgreSQL::Test::Utils::timeout_default;
 
 	kill 'KILL', $node->{_pid};
 	$then->() if $then;
@@ -248,7 +248,7 @@ sub start
 
 	croak 'the load is running' if $self->{run};
 	$self->{out} = $self->{err} = '';
-	$self->{run} = IPC::Run::start($self->command(%more), '<', \undef, '>', \$self->{out}, '2>', \$self->{err}, IPC::Run::timeout(600));
+	$self->{run} = IPC::Run::start($self->command(%more), '<', \undef, '>', \$self->{out}, '2>', \$self->{err}, IPC::Run::timeout(3 * $PostgreSQL::Test::Utils::timeout_default));
 	$self->await(1);
 	return;
 }
@@ -272,7 +272,7 @@ sub await
 {
 	my ($self, $more) = @_;
 	my $goal = $self->count + $more;
-	my $end = time + 180;
+	my $end = time + $PostgreSQL::Test::Utils::timeout_default;
 
 	while ($self->count < $goal)
 	{
@@ -341,7 +341,7 @@ sub again
 	$self->{run} = IPC::Run::start(
 		$self->command(again => '', from => $self->{from}, proxy => undef, seconds => undef, deadline => undef,
 			$node ? (conninfo => $node->connstr('postgres')) : ()),
-		'<', \undef, '>', \$self->{out}, '2>', \$self->{err}, IPC::Run::timeout(600));
+		'<', \undef, '>', \$self->{out}, '2>', \$self->{err}, IPC::Run::timeout(3 * $PostgreSQL::Test::Utils::timeout_default));
 	$self->finish;
 	return;
 }

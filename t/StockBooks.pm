@@ -61,7 +61,7 @@ sub pgbench
 	return $stdout;
 }
 
-# The value below which a share of the numbers lies.
+# The value below which a share of the numbers lies; undefined, if there are none.
 sub percentile
 {
 	my ($share, @numbers) = @_;
