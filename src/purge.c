@@ -56,6 +56,9 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+/* How often marks may be raised to no effect: once more for each change. */
+#define MAX_TRIES			100
+
 /*
  * What is purged, and by which statements.  In_range: first place, place
  * behind the last, cutoff, and the source (null: all) or the present time.
@@ -230,13 +233,19 @@ begin_window(Run *run)
 	Oid			owner;
 
 	begin_transaction(run);
-	while (run->purge->has_source)
+	for (int tries = 0; run->purge->has_source; tries++)
 	{
 		/* whoever changes a policy waits for us, and we for him */
 		owner = idem_policy_lock(RowExclusiveLock);
 		use_policies(run, owner);
 		if (!raise_marks(run, owner))
 			break;
+		if (tries == MAX_TRIES)
+			ereport(ERROR,
+					(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+					 errmsg("table \"idem.policy\" does not take a mark"),
+					 errdetail("Marks were raised %d times, to no effect.", tries),
+					 errhint("Look for a trigger or rule on \"idem.policy\" that suppresses the row.")));
 		begin_transaction(run);
 	}
 }
