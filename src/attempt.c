@@ -218,6 +218,8 @@ static void
 find_attempt(IdemStore *store, const Datum *key, IdemRow *row)
 {
 	idem_store_find(store, key, row);
+	if (row->presence == IDEM_ABSENT)
+		idem_policy_check_gone(store, key);
 	if (row->presence != IDEM_PRESENT)
 		ereport(ERROR,
 				(errcode(ERRCODE_IDEM_NOT_FOUND),

@@ -96,6 +96,8 @@ idem_respond(PG_FUNCTION_ARGS)
 			idem_check_owner(&idem_claim_table, key, row.values[CLAIM_OWNER]);
 		status = row.presence == IDEM_PRESENT ? idem_claim_status(&row) : CLAIM_OPEN;
 
+		if (row.presence == IDEM_ABSENT)
+			idem_policy_check_gone(&store, key);
 		if (status == CLAIM_OPEN)
 			ereport(ERROR,
 					(errcode(ERRCODE_IDEM_NOT_FOUND),
@@ -181,6 +183,8 @@ idem_lookup(PG_FUNCTION_ARGS)
 	TupleDesc	desc;
 	Datum		values[lengthof(columns)];
 	bool		nulls[lengthof(columns)];
+	const IdemTake take = {.gone_is_answer = true};
+	IdemClaimStatus unknown = CLAIM_TAKEN;
 
 	idem_claim_key(fcinfo, key);
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
@@ -188,9 +192,16 @@ idem_lookup(PG_FUNCTION_ARGS)
 
 	idem_store_open(&store, &idem_claim_table, IDEM_READ, false);
 	idem_store_read(&store, key, &row);
+	if (row.presence == IDEM_ABSENT)
+		unknown = idem_claim_admit(&store, key, &take, IDEM_KEY_IS_READ);
 	idem_store_close(&store);
 
 	memset(nulls, true, sizeof(nulls));
+	if (unknown != CLAIM_TAKEN)
+	{
+		values[0] = CStringGetTextDatum(idem_claim_status_name(unknown));
+		nulls[0] = false;
+	}
 	if (row.presence == IDEM_PRESENT)
 	{
 		IdemClaimStatus status;

@@ -10,7 +10,7 @@
 #ifndef IDEM_CLAIM_H
 #define IDEM_CLAIM_H
 
-#include "store.h"
+#include "policy.h"
 
 #include "utils/jsonb.h"
 
@@ -43,7 +43,9 @@ typedef enum IdemClaimStatus
 	CLAIM_CANCELLED = 'c',
 	CLAIM_EXPIRED = 'x',		/* what running becomes with time */
 	CLAIM_TAKEN = 't',			/* by this very call */
-	CLAIM_BUSY = 'b'			/* in the hands of another open transaction */
+	CLAIM_BUSY = 'b',			/* in the hands of another open transaction */
+	CLAIM_GONE = 'g',			/* older than what its source's policy remembers */
+	CLAIM_INVALID = 'i'			/* its time cannot be read */
 } IdemClaimStatus;
 
 extern IdemTable idem_claim_table;
@@ -66,13 +68,16 @@ typedef struct IdemTake
 	Datum		request;		/* its digest; 0: none was given */
 	const Interval *ttl;		/* of an attempt; NULL: of none */
 	bool		takeover;		/* an attempt may have an expired key */
+	bool		gone_is_answer; /* … and invalid too, in place of an error */
 } IdemTake;
 
 extern IdemClaimStatus idem_claim_take(IdemStore *store, const Datum *key,
 									   const IdemTake *take, IdemRow *row);
-extern IdemClaimStatus idem_claim_new_row(const Datum *key,
-										  const IdemTake *take,
-										  IdemRow *row);
+extern void idem_claim_new_row(const Datum *key, const IdemTake *take,
+							   IdemRow *row);
+extern IdemClaimStatus idem_claim_admit(const IdemStore *store,
+										const Datum *key, const IdemTake *take,
+										IdemKeyMoment moment);
 extern bool idem_claim_is_free(const Datum *key, const IdemTake *take,
 							   const IdemRow *row, IdemClaimStatus *status);
 

@@ -80,7 +80,7 @@ Datum
 idem_claim_batch(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	Batch		batch = {.take = {.status = CLAIM_DONE}};
+	Batch		batch = {.take = {.status = CLAIM_DONE, .gone_is_answer = true}};
 	bool		wait;
 
 	get_batch(fcinfo, &batch);
@@ -113,7 +113,7 @@ Datum
 idem_begin_batch(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	Batch		batch = {.take = {.status = CLAIM_RUNNING}};
+	Batch		batch = {.take = {.status = CLAIM_RUNNING, .gone_is_answer = true}};
 	bool		wait;
 
 	get_batch(fcinfo, &batch);
@@ -255,9 +255,11 @@ take_free_run(IdemStore *store, Batch *batch, int first)
 		idem_batch_scan_find(&scan, key, row);
 		if (row->presence == IDEM_ABSENT)
 		{
-			status = idem_claim_new_row(key, &batch->take, row);
+			status = idem_claim_admit(store, key, &batch->take,
+									  IDEM_KEY_IS_ABSENT);
 			if (status == CLAIM_TAKEN)
 			{
+				idem_claim_new_row(key, &batch->take, row);
 				values[nabsent] = row->values;
 				nulls[nabsent] = row->nulls;
 				absent[nabsent++] = run;
@@ -276,7 +278,19 @@ take_free_run(IdemStore *store, Batch *batch, int first)
 	Assert(ninserted <= nabsent);
 
 	for (int i = 0; i < ninserted; i++)
-		decide(batch, first + absent[i], CLAIM_TAKEN, &rows[i]);
+	{
+		const Datum *key = &reserve[absent[i] * CLAIM_KEYS];
+		IdemClaimStatus status = idem_claim_admit(store, key, &batch->take,
+												  IDEM_KEY_IS_INSERTED);
+
+		decide(batch, first + absent[i], status, &rows[i]);
+		if (status != CLAIM_TAKEN)
+		{
+			/* forgotten while it was taken: where it is put is not known */
+			idem_store_find(store, key, &rows[i]);
+			idem_store_remove(store, &rows[i]);
+		}
+	}
 
 	/* somebody inserted without reserving: that key needs another look */
 	return ninserted < nabsent ? absent[ninserted] : run;
@@ -289,7 +303,8 @@ decide(Batch *batch, int i, IdemClaimStatus status, const IdemRow *row)
 	BatchDetail *detail;
 
 	batch->keys[i].status = status;
-	if (batch->details == NULL || status == CLAIM_BUSY)
+	if (batch->details == NULL || status == CLAIM_BUSY ||
+		status == CLAIM_GONE || status == CLAIM_INVALID)
 		return;
 
 	detail = &batch->details[i];

@@ -106,6 +106,10 @@ idem_claim_status_name(IdemClaimStatus status)
 			return "claimed";
 		case CLAIM_BUSY:
 			return "busy";
+		case CLAIM_GONE:
+			return "gone";
+		case CLAIM_INVALID:
+			return "invalid";
 	}
 	elog(ERROR, "unknown status %d", (int) status);
 	return NULL;				/* keep the compiler quiet */

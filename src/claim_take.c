@@ -19,6 +19,9 @@
  * final but for idem_forget and idem_purge, and the others are only left by an
  * update.
  *
+ * A key that is not on record may also be one that was forgotten: the policy of
+ * its source is asked before it is inserted, and after (policy.c says why).
+ *
  * An attempt locks the row before it reads the clock, since its lease counts
  * from when it is granted, not from before a wait.
  *
@@ -31,6 +34,8 @@
 #include "access/xact.h"
 #include "utils/timestamp.h"
 
+static IdemClaimStatus insert_new(IdemStore *store, const Datum *key,
+								  const IdemTake *take, IdemRow *row);
 static IdemClaimStatus take_free(IdemStore *store, const Datum *key,
 								 const IdemTake *take, IdemRow *row);
 static bool busy(IdemStore *store, const Datum *key, IdemRow *row);
@@ -41,7 +46,8 @@ static void write_grant(IdemRow *row, int64 fence, const Interval *ttl);
 /*
  * Takes a key if it may be taken.  CLAIM_TAKEN: it is, and row is its row after;
  * otherwise what it is, and row says more; CLAIM_BUSY only where the store's
- * busy_is_answer is set, and then row says nothing.
+ * busy_is_answer is set, CLAIM_GONE and CLAIM_INVALID where gone_is_answer is,
+ * and then row says nothing.
  */
 IdemClaimStatus
 idem_claim_take(IdemStore *store, const Datum *key, const IdemTake *take,
@@ -69,10 +75,7 @@ idem_claim_take(IdemStore *store, const Datum *key, const IdemTake *take,
 		idem_store_find(store, key, row);
 		if (row->presence == IDEM_ABSENT)
 		{
-			status = idem_claim_new_row(key, take, row);
-			if (status == CLAIM_TAKEN &&
-				!idem_store_insert(store, row->values, row->nulls))
-				status = CLAIM_OPEN;	/* somebody else's after all */
+			status = insert_new(store, key, take, row);
 			idem_store_release(store);
 			if (status != CLAIM_OPEN)
 				return status;
@@ -98,10 +101,33 @@ idem_claim_take(IdemStore *store, const Datum *key, const IdemTake *take,
 }
 
 /*
- * Makes the row of a key that nobody knows, which the caller then inserts.
- * CLAIM_TAKEN: it may be inserted; otherwise what the key is instead.
+ * Asks the policy of its source whether a key that is not on record may be
+ * taken.  CLAIM_TAKEN: it may; otherwise CLAIM_GONE or CLAIM_INVALID, or an
+ * error unless that is an answer.
  */
 IdemClaimStatus
+idem_claim_admit(const IdemStore *store, const Datum *key,
+				 const IdemTake *take, IdemKeyMoment moment)
+{
+	switch (idem_policy_judge(store, key, moment))
+	{
+		case IDEM_KEY_NEW:
+			return CLAIM_TAKEN;
+		case IDEM_KEY_GONE:
+			if (take->gone_is_answer)
+				return CLAIM_GONE;
+			break;
+		case IDEM_KEY_INVALID:
+			if (take->gone_is_answer)
+				return CLAIM_INVALID;
+			break;
+	}
+	idem_policy_admit(store, key, moment);
+	return CLAIM_TAKEN;			/* the clock was set back meanwhile */
+}
+
+/* Makes the row of a key that nobody knows, which the caller then inserts. */
+void
 idem_claim_new_row(const Datum *key, const IdemTake *take, IdemRow *row)
 {
 	Datum		now = TimestampTzGetDatum(GetCurrentTimestamp());
@@ -120,7 +146,6 @@ idem_claim_new_row(const Datum *key, const IdemTake *take, IdemRow *row)
 				   take->request);
 	if (take->ttl != NULL)
 		write_grant(row, 1, take->ttl);
-	return CLAIM_TAKEN;
 }
 
 /*
@@ -140,6 +165,32 @@ idem_claim_is_free(const Datum *key, const IdemTake *take, const IdemRow *row,
 		(take->takeover || take->status == CLAIM_CANCELLED);
 }
 
+
+/*
+ * Inserts a key that was found absent, if it may run.  CLAIM_OPEN: it is
+ * somebody else's after all; look again.  A row that turns out to be too old
+ * only now is removed again where that is an answer.
+ */
+static IdemClaimStatus
+insert_new(IdemStore *store, const Datum *key, const IdemTake *take,
+		   IdemRow *row)
+{
+	IdemClaimStatus status = idem_claim_admit(store, key, take,
+											  IDEM_KEY_IS_ABSENT);
+
+	if (status != CLAIM_TAKEN)
+		return status;
+	idem_claim_new_row(key, take, row);
+	if (!idem_store_insert(store, row->values, row->nulls))
+		return CLAIM_OPEN;
+	status = idem_claim_admit(store, key, take, IDEM_KEY_IS_INSERTED);
+	if (status != CLAIM_TAKEN)
+	{
+		row->tid = store->inserted;
+		idem_store_remove(store, row);
+	}
+	return status;
+}
 
 /*
  * Writes a key that was judged free.  Its owner stays: a role that may act as
@@ -174,7 +225,7 @@ take_free(IdemStore *store, const Datum *key, const IdemTake *take,
 	else
 	{
 		/* a claim, with a fence that no attempt has */
-		(void) idem_claim_new_row(key, take, row);
+		idem_claim_new_row(key, take, row);
 		idem_claim_set(row, CLAIM_OWNER, false, owner);
 	}
 	return idem_store_update(store, row, row->values, row->nulls) ?

@@ -665,7 +665,7 @@ gone_error(const IdemStore *store, const Datum *key, const Judgement *judgement)
 	ereport(ERROR,
 			(errcode(ERRCODE_IDEM_GONE),
 			 errmsg("key is older than what is remembered"),
-			 errdetail("Key %s was made by %s, and what was made by %s may have been forgotten.",
+			 errdetail("Key %s is of %s; what is not newer than %s may have been forgotten.",
 					   idem_store_key(store->table, key), end,
 					   timestamptz_to_str(judgement->limit)),
 			 errhint("Find out whether the work was done; if it was not, and is still wanted, use a new key.")));
@@ -683,7 +683,7 @@ invalid_error(const IdemStore *store, const Datum *key,
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("key lies in the future"),
-				 errdetail("Key %s was made at %s, and it is %s now; up to 24 hours ahead are accepted.",
+				 errdetail("Key %s is of %s, and it is %s now; up to 24 hours ahead are accepted.",
 						   idem_store_key(store->table, key), begin,
 						   timestamptz_to_str(judgement->now)),
 				 errhint("Correct the clock that the key was made by, or the form of the key.")));
