@@ -25,6 +25,7 @@ OBJS = \
 	src/machine.o \
 	src/machine_graph.o \
 	src/machine_reach.o \
+	src/newer.o \
 	src/nowait.o \
 	src/owner.o \
 	src/plan.o \
@@ -45,6 +46,7 @@ OBJS = \
 	src/token.o \
 	src/tokentext.o \
 	src/unsettled.o \
+	src/trigger.o \
 	src/version.o \
 	src/batch_scan.o
 

@@ -506,6 +506,14 @@ AS 'MODULE_PATHNAME', 'idem_version';
 COMMENT ON FUNCTION @extschema@.idem_version() IS
 'trigger BEFORE UPDATE FOR EACH ROW; argument: the name of a column of an integer type; each update makes it the old one + 1, whether it leaves it alone or sets it so; errors: 22003 at the end of the type, 22023, 39P01, 42703, 42804, 42809 if the column is generated, ID412 if the update sets it to anything else';
 
+CREATE FUNCTION @extschema@.idem_newer()
+RETURNS pg_catalog.trigger
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'idem_newer';
+
+COMMENT ON FUNCTION @extschema@.idem_newer() IS
+'trigger BEFORE UPDATE FOR EACH ROW; arguments: the name of a column of a type with a btree order, and the option equal=skip; an update that sets the column to a smaller value than the one stored skips the row (equal=skip: to an equal one too); null is older than anything; errors: 22023 for NaN or infinity as a new value, for other arguments, 39P01, 42703, 42804, 42809 if the column is generated';
+
 --
 -- State machines: late messages change nothing, illegal ones are refused
 --
@@ -540,7 +548,7 @@ LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'idem_state';
 
 COMMENT ON FUNCTION @extschema@.idem_state() IS
-'trigger BEFORE INSERT OR UPDATE FOR EACH ROW, arguments: machine, column (text, varchar, char, name, enum or a domain over one), options; an insert takes any state of the machine (insert=initial: only one with no way in); an update that is late skips the row (late=error: raises ID460), one that is ahead raises ID460 (ahead=allow: passes), one that is illegal raises ID460; errors: 22023, 39P01, 42703, 42804, ID460';
+'trigger BEFORE INSERT OR UPDATE FOR EACH ROW, arguments: machine, column (text, varchar, char, name, enum or a domain over one), options; an insert takes any state of the machine (insert=initial: only one with no way in); an update that is late skips the row (late=error: raises ID460; late=keep: keeps the state and takes the other columns), one that is ahead raises ID460 (ahead=allow: passes), one that is illegal raises ID460; errors: 22023, 39P01, 42703, 42804, 42809 if the column is generated, ID460';
 
 CREATE FUNCTION @extschema@.idem_advance(machine pg_catalog.text, target pg_catalog.regclass, col pg_catalog.name, to_state pg_catalog.text, VARIADIC key pg_catalog."any")
 RETURNS pg_catalog.bool

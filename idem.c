@@ -21,6 +21,8 @@
  *		src/row.c		rows of the caller's: deduct, lock
  *		src/row_insert.c	rows of the caller's: insert once
  *		src/version.c	the version trigger
+ *		src/newer.c		the trigger that skips stale updates
+ *		src/trigger.c	what our row triggers have in common
  *		src/target.c	a table of the caller's and the key of one row
  *		src/rowspec.c	what the catalog says of that table and key
  *		src/keyvalue.c	a key value, as its column takes it

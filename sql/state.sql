@@ -92,6 +92,20 @@ SELECT pg_temp.error_of($$UPDATE strict SET status = 'cancelled'$$);
 SELECT pg_temp.error_of($$UPDATE strict SET status = NULL$$);
 TABLE strict;
 -- each alone
+-- late=keep: the state stays, the message's other columns are taken, and the update counts
+CREATE DOMAIN status_kept AS varchar(10) CHECK (VALUE <> 'lost');
+CREATE TABLE kept (id int PRIMARY KEY, status status_kept, note text, twice text GENERATED ALWAYS AS (note || note) STORED);
+CREATE TRIGGER s BEFORE INSERT OR UPDATE ON kept FOR EACH ROW EXECUTE FUNCTION idem_state('state order', 'status', 'late=keep', 'insert=initial');
+INSERT INTO kept VALUES (1, 'created', 'a');
+UPDATE kept SET status = 'paid', note = 'b' WHERE id = 1 RETURNING *;
+UPDATE kept SET status = 'created', note = 'c' WHERE id = 1 RETURNING *;
+SELECT pg_temp.error_of($$UPDATE kept SET status = 'created', note = 'd'$$);
+INSERT INTO kept VALUES (1, 'created', 'e') ON CONFLICT (id) DO UPDATE SET status = EXCLUDED.status, note = EXCLUDED.note RETURNING *;
+SELECT pg_temp.error_of($$UPDATE kept SET status = 'done'$$);
+SELECT pg_temp.error_of($$UPDATE kept SET status = NULL$$);
+SELECT idem_advance('state order', 'kept', 'status', 'created', 1);
+TABLE kept;
+
 CREATE TABLE each_option (id int, status text);
 INSERT INTO each_option VALUES (1, 'paid');
 CREATE TRIGGER s BEFORE INSERT OR UPDATE ON each_option FOR EACH ROW EXECUTE FUNCTION idem_state('state order', 'status', 'late=error');
@@ -232,7 +246,7 @@ SELECT pg_temp.error_of('SELECT idem_state()');
 SELECT arguments, pg_temp.wrong_trigger('BEFORE INSERT OR UPDATE ON wrong FOR EACH ROW', arguments, 'UPDATE wrong SET id = 2')
 FROM (VALUES (1, ''), (2, $$'state order'$$), (3, $$'', 'status'$$), (4, $$'state order', ''$$), (5, $$'state order', 'Status'$$),
 	(6, $$'state order', 'ctid'$$), (7, $$'state order', 'id'$$), (8, $$'state order', 'status', 'late'$$),
-	(9, $$'state order', 'status', 'late=error', 'ahead=error'$$)) AS v (n, arguments) ORDER BY n;
+	(9, $$'state order', 'status', 'late=error', 'ahead=error'$$), (10, $$'state order', 'status', 'late=keep', 'late=error'$$)) AS v (n, arguments) ORDER BY n;
 SELECT pg_temp.wrong_trigger('BEFORE UPDATE ON wrong FOR EACH ROW', format('%L, %L', repeat('m', 256), 'status'), 'UPDATE wrong SET id = 2');
 SELECT pg_temp.wrong_trigger('BEFORE UPDATE ON wrong FOR EACH ROW', $$'state none', 'status'$$, $$UPDATE wrong SET status = 'x'$$);
 CREATE VIEW wrong_view AS SELECT * FROM wrong;

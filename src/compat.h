@@ -58,6 +58,11 @@
 	OverrideSearchPathMatchesCurrent(path)
 #endif
 
+/* 17 made intervals infinite */
+#if PG_VERSION_NUM < 170000
+#define INTERVAL_IS_NOEND(i)	false
+#endif
+
 /* 18 put the word before the declaration, where C11 wants it */
 #if PG_VERSION_NUM < 180000
 #define pg_noreturn pg_attribute_noreturn()

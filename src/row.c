@@ -45,7 +45,6 @@
  *-------------------------------------------------------------------------
  */
 #include "target.h"
-#include "store.h"
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"

@@ -6,7 +6,7 @@
  * The contract.  A column holds the state of its row.  The trigger idem_state
  * judges every change of it: a move that the machine knows passes; a late one
  * skips the row, so that a message which was overtaken changes nothing and
- * raises nothing; one that is ahead or illegal raises ID460.  An update that
+ * raises nothing, or (late=keep) keeps the state and takes the other columns; one that is ahead or illegal raises ID460.  An update that
  * leaves the column as it is is not a move, and passes whatever is in it.
  * Null is no state yet: moves from it are judged as such, and none leads back.
  * idem_advance judges and writes for a caller who has no trigger, and says what
@@ -30,7 +30,7 @@
  * at this moment does not change the answer.  Above read committed the row is
  * always locked, for there a row that has changed is 40001.
  *
- * The cost of a row in the trigger is two comparisons of bytes and, if they differ, two
+ * A row costs the trigger a comparison of bytes and, if they differ, two
  * lookups in the compiled machine; nothing is run through SQL.  What the
  * trigger's arguments mean is worked out once for each statement, and kept in
  * the memory of that statement, which holds the lock that keeps the table as
@@ -42,7 +42,6 @@
  */
 #include "machine.h"
 #include "target.h"
-#include "store.h"
 
 #include "access/htup_details.h"
 #include "access/xact.h"
@@ -89,25 +88,32 @@ typedef struct StateTrigger
 	StateColumn column;
 	bool		insert_initial;
 	bool		late_error;
+	bool		late_keep;
 	bool		ahead_allow;
 } StateTrigger;
 
+static const IdemTriggerKind kind = {
+	.name = "state",
+	.insert = true,
+	.holds = "a state",
+	.call = "idem_state('machine', 'column' [, 'option' ...])"
+};
+
 static StateTrigger *trigger_arguments(TriggerData *trigdata,
 									   MemoryContext context);
-static void parse_option(StateTrigger *arguments, const Trigger *trigger,
-						 const char *option);
-pg_noreturn static void argument_error(const Trigger *trigger, const char *detail);
-static void check_protocol(FunctionCallInfo fcinfo);
-pg_noreturn static void protocol_error(const char *detail);
+static void parse_option(StateTrigger *arguments,
+						 const TriggerData *trigdata, const char *option);
 static void resolve_column(StateColumn *column, Relation rel,
-						   const char *name);
+						   AttrNumber attnum);
 static StateForm state_form(Oid type);
 static void check_length(const StateColumn *column, Relation rel,
 						 StateText to);
-static bool insert_passes(const StateTrigger *arguments, Relation rel,
-						  StateText to);
-static bool update_passes(const StateTrigger *arguments, Relation rel,
-						  StateText from, StateText to);
+static void check_insert(const StateTrigger *arguments, Relation rel,
+						 StateText to);
+static IdemVerdict judge_update(const StateTrigger *arguments, Relation rel,
+								StateText from, StateText to);
+static HeapTuple keep_state(const StateColumn *column,
+							const TriggerData *trigdata);
 static bool is_stale(const StateColumn *column, IdemTarget *target,
 					 StateText to);
 static StateText lock_state(IdemTarget *target);
@@ -135,13 +141,11 @@ PG_FUNCTION_INFO_V1(idem_advance);
 Datum
 idem_state(PG_FUNCTION_ARGS)
 {
-	TriggerData *trigdata = (TriggerData *) fcinfo->context;
+	TriggerData *trigdata = idem_trigger_data(fcinfo, &kind);
 	StateTrigger *arguments = fcinfo->flinfo->fn_extra;
 	Relation	rel;
-	StateText	present;
-	bool		passes;
+	StateText	current;
 
-	check_protocol(fcinfo);
 	if (arguments == NULL)
 	{
 		arguments = trigger_arguments(trigdata, fcinfo->flinfo->fn_mcxt);
@@ -149,17 +153,24 @@ idem_state(PG_FUNCTION_ARGS)
 	}
 
 	rel = trigdata->tg_relation;
-	present = tuple_state(&arguments->column, trigdata->tg_trigtuple, rel);
+	current = tuple_state(&arguments->column, trigdata->tg_trigtuple, rel);
 	if (TRIGGER_FIRED_BY_INSERT(trigdata->tg_event))
 	{
-		passes = insert_passes(arguments, rel, present);
-		return PointerGetDatum(passes ? trigdata->tg_trigtuple : NULL);
+		check_insert(arguments, rel, current);
+		return PointerGetDatum(trigdata->tg_trigtuple);
 	}
 
-	passes = update_passes(arguments, rel, present,
-						   tuple_state(&arguments->column,
-									   trigdata->tg_newtuple, rel));
-	return PointerGetDatum(passes ? trigdata->tg_newtuple : NULL);
+	switch (judge_update(arguments, rel, current,
+						 tuple_state(&arguments->column,
+									 trigdata->tg_newtuple, rel)))
+	{
+		case IDEM_LATE:
+			return PointerGetDatum(arguments->late_keep ?
+								   keep_state(&arguments->column, trigdata) :
+								   NULL);
+		default:
+			return PointerGetDatum(trigdata->tg_newtuple);
+	}
 }
 
 /*
@@ -194,7 +205,8 @@ idem_advance(PG_FUNCTION_ARGS)
 	(void) judge(&column, none, to);
 
 	idem_target_open(&target, PG_GETARG_OID(1), name, RowExclusiveLock);
-	resolve_column(&column, target.rel, name);
+	idem_check_not_generated(target.rel, target.spec->column, kind.holds);
+	resolve_column(&column, target.rel, target.spec->column);
 	check_length(&column, target.rel, to);
 	idem_target_key(&target, fcinfo, 4);
 	idem_spec_check_rules(target.rel);
@@ -232,104 +244,52 @@ trigger_arguments(TriggerData *trigdata, MemoryContext context)
 	Size		len;
 
 	if (trigger->tgnargs < 2)
-		argument_error(trigger, psprintf("Trigger \"%s\" has %d arguments; it needs a machine and a column.",
+		idem_trigger_refuse_arguments(trigdata, &kind, psprintf("Trigger \"%s\" has %d arguments; it needs a machine and a column.",
 										 trigger->tgname, trigger->tgnargs));
 	len = strlen(trigger->tgargs[0]);
 	if (len == 0 || len > IDEM_MACHINE_MAX)
-		argument_error(trigger, psprintf("The first argument of trigger \"%s\", the machine, has %zu bytes; it needs 1 to %d bytes.",
+		idem_trigger_refuse_arguments(trigdata, &kind, psprintf("The first argument of trigger \"%s\", the machine, has %zu bytes; it needs 1 to %d bytes.",
 										 trigger->tgname, len, IDEM_MACHINE_MAX));
 	for (int i = 2; i < trigger->tgnargs; i++)
-		parse_option(arguments, trigger, trigger->tgargs[i]);
+		parse_option(arguments, trigdata, trigger->tgargs[i]);
 
 	arguments->column.machine = MemoryContextStrdup(context, trigger->tgargs[0]);
 	resolve_column(&arguments->column, trigdata->tg_relation,
-				   trigger->tgargs[1]);
+				   idem_trigger_column(trigdata, &kind, trigger->tgargs[1]));
 	return arguments;
 }
 
 static void
-parse_option(StateTrigger *arguments, const Trigger *trigger,
+parse_option(StateTrigger *arguments, const TriggerData *trigdata,
 			 const char *option)
 {
 	if (strcmp(option, "insert=initial") == 0)
 		arguments->insert_initial = true;
 	else if (strcmp(option, "late=error") == 0)
 		arguments->late_error = true;
+	else if (strcmp(option, "late=keep") == 0)
+		arguments->late_keep = true;
 	else if (strcmp(option, "ahead=allow") == 0)
 		arguments->ahead_allow = true;
 	else
-		argument_error(trigger, psprintf("Trigger \"%s\" has the option \"%s\"; there are \"insert=initial\", \"late=error\" and \"ahead=allow\".",
-										 trigger->tgname, option));
+		idem_trigger_refuse_arguments(trigdata, &kind, psprintf("Trigger \"%s\" has the option \"%s\"; there are \"insert=initial\", \"late=error\", \"late=keep\" and \"ahead=allow\".",
+																trigdata->tg_trigger->tgname, option));
+	if (arguments->late_error && arguments->late_keep)
+		idem_trigger_refuse_arguments(trigdata, &kind, psprintf("Trigger \"%s\" has the options \"late=error\" and \"late=keep\", of which only one can be.",
+																trigdata->tg_trigger->tgname));
 }
 
+/* Takes a column of a table, which must be able to hold a state. */
 static void
-argument_error(const Trigger *trigger, const char *detail)
+resolve_column(StateColumn *column, Relation rel, AttrNumber attnum)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("arguments of trigger \"%s\" are not valid", trigger->tgname),
-			 errdetail_internal("%s", detail),
-			 errhint("Create the trigger anew with EXECUTE FUNCTION idem_state('machine', 'column' [, 'option' ...]).")));
-}
+	Form_pg_attribute att = TupleDescAttr(RelationGetDescr(rel), attnum - 1);
 
-/* Refuses to be called otherwise than BEFORE INSERT OR UPDATE FOR EACH ROW. */
-static void
-check_protocol(FunctionCallInfo fcinfo)
-{
-	TriggerEvent event;
-
-	if (!CALLED_AS_TRIGGER(fcinfo))
-		protocol_error("It was not called by a trigger.");
-
-	event = ((TriggerData *) fcinfo->context)->tg_event;
-	if (!TRIGGER_FIRED_FOR_ROW(event))
-		protocol_error("It was called for a statement, not for a row.");
-	if (!TRIGGER_FIRED_BEFORE(event))
-		protocol_error("It was not called before the row is written.");
-	if (!TRIGGER_FIRED_BY_INSERT(event) && !TRIGGER_FIRED_BY_UPDATE(event))
-		protocol_error("It was called for a DELETE.");
-}
-
-static void
-protocol_error(const char *detail)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-			 errmsg("state trigger is attached to the wrong event"),
-			 errdetail_internal("%s", detail),
-			 errhint("Create the trigger anew: BEFORE INSERT OR UPDATE ... FOR EACH ROW.")));
-}
-
-/* Finds the column of a table, which must be able to hold a state. */
-static void
-resolve_column(StateColumn *column, Relation rel, const char *name)
-{
-	Form_pg_attribute att;
-
-	column->attnum = get_attnum(RelationGetRelid(rel), name);
-	if (column->attnum <= 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_COLUMN),
-				 errmsg("column \"%s\" of relation \"%s\" does not exist",
-						name, RelationGetRelationName(rel)),
-				 errdetail("Machine \"%s\" was to judge the states in it.",
-						   column->machine),
-				 errhint("Name a column of the table; if it was renamed, create the trigger anew."),
-				 errtable(rel)));
-
-	att = TupleDescAttr(RelationGetDescr(rel), column->attnum - 1);
+	column->attnum = attnum;
 	column->form = state_form(getBaseType(att->atttypid));
-	if (column->form == STATE_NONE || att->attgenerated != '\0')
-		ereport(ERROR,
-				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("column \"%s\" of relation \"%s\" cannot hold a state",
-						name, RelationGetRelationName(rel)),
-				 att->attgenerated != '\0' ?
-				 errdetail("The column is generated, and has no value yet when it would be judged.") :
-				 errdetail("The column has type %s.",
-						   format_type_be(att->atttypid)),
-				 errhint("Use a column of type text, varchar, char, name, an enum, or a domain over one of them."),
-				 errtablecol(rel, column->attnum)));
+	if (column->form == STATE_NONE)
+		idem_refuse_column_type(rel, attnum, kind.holds,
+								"Use a column of type text, varchar, char, name, an enum, or a domain over one of them.");
 }
 
 static StateForm
@@ -370,9 +330,9 @@ check_length(const StateColumn *column, Relation rel, StateText to)
 			 errtablecol(rel, column->attnum)));
 }
 
-/* May a row be inserted? */
-static bool
-insert_passes(const StateTrigger *arguments, Relation rel, StateText to)
+/* Refuses a row that may not be inserted. */
+static void
+check_insert(const StateTrigger *arguments, Relation rel, StateText to)
 {
 	static const StateText none = {NULL, 0};
 	IdemVerdict verdict = IDEM_ILLEGAL;
@@ -381,27 +341,39 @@ insert_passes(const StateTrigger *arguments, Relation rel, StateText to)
 		verdict = judge(&arguments->column, none, to);
 	if (arguments->insert_initial && verdict != IDEM_APPLY)
 		transition_error(&arguments->column, rel, none, to, verdict);
-	return true;
 }
 
-/* May a row be updated?  False: it is to be skipped. */
-static bool
-update_passes(const StateTrigger *arguments, Relation rel, StateText from,
-			  StateText to)
+/* The verdict of an update that passes, or is late and not an error. */
+static IdemVerdict
+judge_update(const StateTrigger *arguments, Relation rel, StateText from,
+			 StateText to)
 {
 	IdemVerdict verdict;
 
 	if (same_state(from, to))
-		return true;
+		return IDEM_SAME;
 
 	verdict = to.value == NULL ? IDEM_ILLEGAL :
 		judge(&arguments->column, from, to);
-	if (verdict == IDEM_APPLY ||
-		(verdict == IDEM_AHEAD && arguments->ahead_allow))
-		return true;
-	if (verdict == IDEM_LATE && !arguments->late_error)
-		return false;
-	transition_error(&arguments->column, rel, from, to, verdict);
+	if (verdict == IDEM_ILLEGAL ||
+		(verdict == IDEM_AHEAD && !arguments->ahead_allow) ||
+		(verdict == IDEM_LATE && arguments->late_error))
+		transition_error(&arguments->column, rel, from, to, verdict);
+	return verdict;
+}
+
+/* The new row, with the state of the old one. */
+static HeapTuple
+keep_state(const StateColumn *column, const TriggerData *trigdata)
+{
+	TupleDesc	desc = RelationGetDescr(trigdata->tg_relation);
+	int			attnum = column->attnum;
+	bool		null;
+	Datum		value = heap_getattr(trigdata->tg_trigtuple, attnum, desc,
+									 &null);
+
+	return heap_modify_tuple_by_cols(trigdata->tg_newtuple, desc, 1, &attnum,
+									 &value, &null);
 }
 
 /* Is the message same or late, whatever others are doing to the row? */

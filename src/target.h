@@ -10,7 +10,7 @@
 #ifndef IDEM_TARGET_H
 #define IDEM_TARGET_H
 
-#include "idem.h"
+#include "trigger.h"
 
 #include "utils/relcache.h"
 
@@ -139,8 +139,5 @@ extern char *idem_target_columns(const IdemTarget *target);
 extern char *idem_target_key_text(const IdemTarget *target);
 pg_noreturn extern void idem_target_no_row(const IdemTarget *target);
 extern void idem_target_close(IdemTarget *target);
-
-/* version.c: known to rowspec.c, because it changes no column but its own */
-extern PGDLLEXPORT Datum idem_version(PG_FUNCTION_ARGS);
 
 #endif							/* IDEM_TARGET_H */

@@ -49,8 +49,12 @@ typedef struct VersionColumn
 	int64		max;
 } VersionColumn;
 
-static void check_call(FunctionCallInfo fcinfo);
-pg_noreturn static void refuse_call(const char *detail);
+static const IdemTriggerKind kind = {
+	.name = "version",
+	.holds = "a version",
+	.call = "idem_version('version')"
+};
+
 static VersionColumn *find_column(FunctionCallInfo fcinfo,
 								  TriggerData *trigger);
 static int64 version_of(const VersionColumn *column, Datum value);
@@ -74,8 +78,7 @@ idem_version(PG_FUNCTION_ARGS)
 	int64		current = 0;
 	int64		given = 0;
 
-	check_call(fcinfo);
-	trigger = (TriggerData *) fcinfo->context;
+	trigger = idem_trigger_data(fcinfo, &kind);
 	desc = RelationGetDescr(trigger->tg_relation);
 	column = fcinfo->flinfo->fn_extra;
 	if (column == NULL)
@@ -107,70 +110,21 @@ idem_version(PG_FUNCTION_ARGS)
 }
 
 
-/* Refuses to be called as anything but the trigger that we are. */
-static void
-check_call(FunctionCallInfo fcinfo)
-{
-	TriggerData *trigger = (TriggerData *) fcinfo->context;
-
-	if (!CALLED_AS_TRIGGER(fcinfo))
-		refuse_call("It was not called by a trigger.");
-	if (!TRIGGER_FIRED_FOR_ROW(trigger->tg_event))
-		refuse_call("The trigger is FOR EACH STATEMENT.");
-	if (!TRIGGER_FIRED_BEFORE(trigger->tg_event))
-		refuse_call("The trigger is not a BEFORE trigger.");
-	if (!TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
-		refuse_call("The trigger is not for UPDATE alone.");
-}
-
-static void
-refuse_call(const char *detail)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-			 errmsg("version trigger is not set up as it needs to be"),
-			 errdetail("%s", detail),
-			 errhint("Use CREATE TRIGGER ... BEFORE UPDATE ON ... FOR EACH ROW EXECUTE FUNCTION idem_version('version').")));
-}
-
 /* Finds the column that the trigger's argument names. */
 static VersionColumn *
 find_column(FunctionCallInfo fcinfo, TriggerData *trigger)
 {
 	Relation	rel = trigger->tg_relation;
-	const char *table = RelationGetRelationName(rel);
 	VersionColumn *column;
-	const char *name;
-	int			attnum;
+	AttrNumber	attnum;
 	int32		typmod = -1;
 
 	if (trigger->tg_trigger->tgnargs != 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("trigger \"%s\" needs the name of the version column",
-						trigger->tg_trigger->tgname),
-				 errdetail("It has %d arguments instead of 1.",
-						   trigger->tg_trigger->tgnargs),
-				 errhint("Use EXECUTE FUNCTION idem_version('version').")));
-
-	name = trigger->tg_trigger->tgargs[0];
-	attnum = SPI_fnumber(RelationGetDescr(rel), name);
-	if (attnum <= 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_COLUMN),
-				 errmsg("column \"%s\" of relation \"%s\" does not exist",
-						name, table),
-				 errdetail("Trigger \"%s\" of table \"%s\" names the column.",
-						   trigger->tg_trigger->tgname, table),
-				 errhint("Drop the trigger and create it again with the column's present name.")));
-
-	if (TupleDescAttr(RelationGetDescr(rel), attnum - 1)->attgenerated != '\0')
-		ereport(ERROR,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("column \"%s\" of table \"%s\" cannot be a version",
-						name, table),
-				 errdetail("It is generated, so the server computes it after the trigger has set it."),
-				 errhint("Use a column that is not generated.")));
+		idem_trigger_refuse_arguments(trigger, &kind,
+									  psprintf("Trigger \"%s\" has %d arguments; it needs the name of the version column.",
+											   trigger->tg_trigger->tgname,
+											   trigger->tg_trigger->tgnargs));
+	attnum = idem_trigger_column(trigger, &kind, trigger->tg_trigger->tgargs[0]);
 
 	column = MemoryContextAlloc(fcinfo->flinfo->fn_mcxt, sizeof(VersionColumn));
 	column->attnum = attnum;
@@ -188,13 +142,8 @@ find_column(FunctionCallInfo fcinfo, TriggerData *trigger)
 			column->max = PG_INT64_MAX;
 			break;
 		default:
-			ereport(ERROR,
-					(errcode(ERRCODE_DATATYPE_MISMATCH),
-					 errmsg("column \"%s\" of table \"%s\" cannot be a version",
-							name, table),
-					 errdetail("It is of type %s.",
-							   format_type_be(column->type)),
-					 errhint("Use a column of type bigint, integer or smallint.")));
+			idem_refuse_column_type(rel, attnum, kind.holds,
+									"Use a column of type bigint, integer or smallint.");
 	}
 	fcinfo->flinfo->fn_extra = column;
 	return column;

@@ -18,15 +18,15 @@ my %below = (
 	token => ['store'],
 	stock => [ 'store', 'policy' ],
 	machine => ['idem'],
-	target => ['idem'],
+	trigger => ['idem'],
+	target => ['trigger'],
 );
 
 # What else a file may use, beside its own family and those below.
 my %beside = (
 	'src/machine.c' => [ 'plan', 'store' ],    # the table of transitions is ours
 	'src/purge.c' => [ 'claim', 'stock', 'token', 'policy' ],    # removes what they have recorded
-	'src/row.c' => ['store'],    # whether to go through SQL
-	'src/state.c' => [ 'target', 'store' ],    # moves a row of the caller's
+	'src/state.c' => ['target'],    # moves a row of the caller's
 	'src/stock.c' => ['claim'],    # the rules for keys
 );
 
