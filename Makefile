@@ -20,6 +20,7 @@ OBJS = \
 	src/digest.o \
 	src/expire.o \
 	src/key_time.o \
+	src/keytext.o \
 	src/keyvalue.o \
 	src/lock.o \
 	src/machine.o \

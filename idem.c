@@ -26,6 +26,7 @@
  *		src/target.c	a table of the caller's and the key of one row
  *		src/rowspec.c	what the catalog says of that table and key
  *		src/keyvalue.c	a key value, as its column takes it
+ *		src/keytext.c	does a type take all that a text says?
  *		src/stock.c		stock: hold, confirm, give back
  *		src/expire.c	stock: overdue orders give back
  *		src/bucket.c	the quantity of an item, in one row or many

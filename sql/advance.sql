@@ -177,6 +177,17 @@ SELECT advance_error_of($$SELECT idem_advance('advance order', 'orders', 'ctid',
 CREATE TABLE keyless (id int, status text);
 SELECT advance_error_of($$SELECT idem_advance('advance order', 'keyless', 'status', 'paid', 1)$$);
 
+-- a trigger that makes the column something else
+CREATE FUNCTION put_back() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.status := OLD.status; RETURN NEW; END $$;
+CREATE TABLE lied (id int PRIMARY KEY, status char(10), note text);
+INSERT INTO lied VALUES (1, 'created'), (2, 'created');
+SELECT idem_advance('advance order', 'lied', 'status', 'paid', 1);
+CREATE TRIGGER put_back BEFORE UPDATE ON lied FOR EACH ROW EXECUTE FUNCTION put_back();
+SELECT advance_error_of($$SELECT idem_advance('advance order', 'lied', 'status', 'paid', 2)$$);
+CREATE OR REPLACE FUNCTION put_back() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.status := NULL; RETURN NEW; END $$;
+SELECT advance_error_of($$SELECT idem_advance('advance order', 'lied', 'status', 'paid', 2)$$);
+TABLE lied;
+
 -- a column that is renamed or dropped between two calls of a session
 SELECT idem_advance('advance order', 'guarded', 'status', 'paid', 1);
 ALTER TABLE guarded RENAME status TO state;

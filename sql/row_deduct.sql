@@ -159,6 +159,27 @@ SELECT idem_deduct('product', 'i4', 10, 2), idem_deduct('product', 'i4', 10, 2);
 SELECT i2, i4 FROM product WHERE id = 2;
 DROP TRIGGER version ON product;
 
+-- a trigger that comes while a key value is cast is looked for; a column that goes is refused
+CREATE TYPE lure AS (id int, command text);
+CREATE FUNCTION lure_id(lure) RETURNS int LANGUAGE plpgsql AS $$ BEGIN EXECUTE $1.command; RETURN $1.id; END $$;
+CREATE CAST (lure AS int) WITH FUNCTION lure_id(lure) AS ASSIGNMENT;
+CREATE FUNCTION all_gone() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.i4 := 0; RETURN NEW; END $$;
+CREATE TABLE lured (id int PRIMARY KEY, i4 int, i8 int);
+INSERT INTO lured VALUES (1, 10, 20);
+SELECT idem_deduct('lured', 'i4', 1, ROW(1, 'SELECT 1')::lure);
+SELECT outcome($$SELECT idem_deduct('lured', 'i4', 1, ROW(1, 'CREATE TRIGGER gone BEFORE UPDATE ON lured FOR EACH ROW EXECUTE FUNCTION all_gone()')::lure)$$);
+SELECT outcome($$SELECT idem_deduct('lured', 'i4', 1, ROW(1, 'ALTER TABLE lured RENAME i4 TO i2; ALTER TABLE lured RENAME i8 TO i4')::lure)$$);
+SELECT outcome($$SELECT idem_deduct('lured', 'i4', 1, ROW(1, 'ALTER TABLE lured ADD i9 int')::lure)$$);
+TABLE lured;
+
+-- null and NaN are not enough of anything, infinity is of everything
+CREATE TABLE odd (id int PRIMARY KEY, n numeric);
+INSERT INTO odd VALUES (1, 'NaN'), (2, NULL), (3, 'infinity'), (4, '-infinity');
+SELECT id, idem_deduct('odd', 'n', 1, id) FROM odd ORDER BY id;
+CREATE TRIGGER nothing BEFORE UPDATE ON odd FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger();
+SELECT id, idem_deduct('odd', 'n', 1, id) FROM odd WHERE id <> 3 ORDER BY id;
+TABLE odd;
+
 -- rules: a statement that the rule replaces is not believed
 CREATE TABLE ruled (id int PRIMARY KEY, i4 int);
 INSERT INTO ruled VALUES (1, 10);

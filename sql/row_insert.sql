@@ -139,6 +139,29 @@ CREATE UNIQUE INDEX deferred_a ON deferred (a);
 SELECT left(outcome($$SELECT idem_insert(ROW(2, 2)::deferred, 'deferred_a')$$), 5), outcome($$SELECT inserted FROM idem_insert(ROW(1, 1)::deferred, 'deferred_a')$$);
 SELECT outcome($$SELECT idem_deduct('deferred_a', 'b', 1, 1)$$);
 
+-- an exclusion constraint, and a column that the caller may not read: the server's own errors
+CREATE TABLE booked (id int PRIMARY KEY, seats int4range, note text, EXCLUDE USING gist (seats WITH &&));
+INSERT INTO booked VALUES (1, '[1,5)');
+SELECT left(outcome($$SELECT idem_insert(ROW(2, '[3,9)', NULL)::booked)$$), 5), outcome($$SELECT inserted FROM idem_insert(ROW(1, '[3,9)', NULL)::booked)$$);
+CREATE ROLE regress_row_insert;
+GRANT USAGE ON SCHEMA row_insert TO regress_row_insert;
+GRANT INSERT, SELECT (id, seats) ON booked TO regress_row_insert;
+SET ROLE regress_row_insert;
+SELECT outcome($$SELECT idem_insert(ROW(3, '[10,11)', NULL)::booked)$$);
+RESET ROLE;
+GRANT SELECT (note) ON booked TO regress_row_insert;
+SET ROLE regress_row_insert;
+SELECT outcome($$SELECT inserted FROM idem_insert(ROW(3, '[10,11)', NULL)::booked)$$);
+RESET ROLE;
+-- the row as it is stored: columns dropped, added, generated, of domains, out of line
+CREATE DOMAIN short AS varchar(3);
+ALTER TABLE booked DROP note, ADD size int GENERATED ALWAYS AS (upper(seats) - lower(seats)) STORED, ADD tag short DEFAULT 'abc', ADD long text;
+ALTER TABLE booked ALTER long SET STORAGE EXTERNAL;
+SELECT inserted, (stored).id, (stored).size, (stored).tag, length((stored).long) FROM idem_insert(ROW(4, '[20,22)', NULL, NULL, repeat('x', 9000))::booked);
+SELECT inserted, (stored).id, (stored).size, (stored).tag, length((stored).long) FROM idem_insert(ROW(4, '[30,32)', NULL, NULL, NULL)::booked);
+CREATE TABLE copied AS SELECT (stored).* FROM idem_insert(ROW(4, '[30,32)', NULL, NULL, NULL)::booked);
+SELECT id, seats, size, tag, length(long) FROM copied;
+
 -- the same at every level
 DO $$ BEGIN EXECUTE 'TRUNCATE other'; END $$;
 BEGIN ISOLATION LEVEL REPEATABLE READ;
@@ -152,3 +175,4 @@ COMMIT;
 TABLE other;
 
 DROP SCHEMA row_insert CASCADE;
+DROP ROLE regress_row_insert;

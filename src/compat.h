@@ -52,6 +52,19 @@
 #define member_can_set_role(member, role) is_member_of_role(member, role)
 #endif
 
+/* 16 added what there is to say of an error in a date or time */
+#if PG_VERSION_NUM >= 160000
+#define idem_decode_date_time(field, ftype, nf, dtype, tm, fsec, tzp) \
+	DecodeDateTime(field, ftype, nf, dtype, tm, fsec, tzp, \
+				   &(DateTimeErrorExtra) {0})
+#define idem_decode_time_only(field, ftype, nf, dtype, tm, fsec, tzp) \
+	DecodeTimeOnly(field, ftype, nf, dtype, tm, fsec, tzp, \
+				   &(DateTimeErrorExtra) {0})
+#else
+#define idem_decode_date_time	DecodeDateTime
+#define idem_decode_time_only	DecodeTimeOnly
+#endif
+
 /* 17 renamed the comparison of a plan's search_path with the present one */
 #if PG_VERSION_NUM < 170000
 #define SearchPathMatchesCurrentEnvironment(path) \

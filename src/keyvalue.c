@@ -8,12 +8,14 @@
  * input function; then the length of varchar(n) and its kind and the checks
  * of a domain apply, all with the type's own errors.
  *
- * What an INSERT would not mind, but a search must: a value that the cast
- * changes (1.5 for an integer, a time of day for a date) would find somebody
- * else's row.  So it is cast back and compared, and refused with 22023 if it
- * is no longer what was given.  Where the way back needs no function (a cidr
- * is an inet), what the cast has made is compared itself.  A cast that makes
- * null of it is 22004, as if null had been given.
+ * An INSERT accepts a value that the column changes (1.5 for an integer, a
+ * time of day for a date).  A search must not: it would find another row.  So
+ * a value that was cast is cast back and compared, and refused with 22023 if
+ * it is no longer what was given.  Where the way back needs no function (a
+ * cidr is an inet), what the cast has made is compared itself.  A cast of the
+ * server's without a way back loses something always (the time of a timestamp).  A string is
+ * refused if the column's type takes a part of it only (keytext.c).  A cast
+ * that makes null of a value is 22004, as if null had been given.
  *
  * All this runs as the caller: a cast function only if the caller may.
  *
@@ -40,7 +42,9 @@
 static void find_cast(Oid heap, const IdemKeyColumn *key, Oid given,
 					  IdemKeyCast *cast);
 static Datum cast_value(const IdemKeyColumn *key, const IdemKeyCast *cast,
-						Datum value, bool *isnull);
+						Datum value, char **text, bool *isnull);
+static bool loses(const IdemKeyColumn *key, const IdemKeyCast *cast,
+				  Datum value, const char *text, Datum result);
 static Datum apply_length(const IdemKeyColumn *key, Datum value,
 						  bool *isnull);
 static Datum call_cast(Oid func, Datum value, int32 typmod, Oid collation,
@@ -59,6 +63,7 @@ idem_key_value(IdemKeyCast *kept, Oid heap, const IdemKeyColumn *key,
 {
 	IdemKeyCast cast = *kept;
 	Datum		result;
+	char	   *text;
 	bool		isnull = false;
 
 	if (cast.given != given)
@@ -67,19 +72,11 @@ idem_key_value(IdemKeyCast *kept, Oid heap, const IdemKeyColumn *key,
 		*kept = cast;
 	}
 
-	result = cast_value(key, &cast, value, &isnull);
+	result = cast_value(key, &cast, value, &text, &isnull);
 	if (isnull)
 		refuse_null(heap, key, given, value);
-	if (OidIsValid(cast.given_equals))
-	{
-		Datum		back = result;
-
-		if (OidIsValid(cast.back))
-			back = call_cast(cast.back, result, -1, key->collation, &isnull);
-		if (isnull ||
-			!same_value(cast.given_equals, key->collation, value, back))
-			refuse_changed(heap, key, given, value);
-	}
+	if (loses(key, &cast, value, text, result))
+		refuse_changed(heap, key, given, value);
 
 	if (key->typmod >= 0)
 	{
@@ -137,11 +134,20 @@ find_cast(Oid heap, const IdemKeyColumn *key, Oid given, IdemKeyCast *cast)
 		cast->kind = IDEM_CAST_INPUT;
 		return;
 	}
+	/* the cast from text takes no numbers, and does not give the name back */
+	if (key->basetype == REGCLASSOID && TypeCategory(base) == TYPCATEGORY_STRING)
+	{
+		cast->kind = IDEM_CAST_OUTPUT_INPUT;
+		return;
+	}
 
 	path = find_coercion_pathway(key->basetype, base, COERCION_ASSIGNMENT,
 								 &cast->func);
 	if (path == COERCION_PATH_RELABELTYPE)
+	{
 		cast->kind = IDEM_CAST_NONE;
+		cast->unsign = base == INT4OID && key->basetype != INT4OID;
+	}
 	else if (path == COERCION_PATH_FUNC)
 	{
 		cast->kind = IDEM_CAST_FUNCTION;
@@ -152,6 +158,7 @@ find_cast(Oid heap, const IdemKeyColumn *key, Oid given, IdemKeyCast *cast)
 				lookup_type_cache(base, TYPECACHE_EQ_OPR)->eq_opr;
 		if (OidIsValid(cast->given_equals))
 			cast->given_equals = get_opcode(cast->given_equals);
+		cast->one_way = cast->func < FirstNormalObjectId;
 	}
 	else if (path != COERCION_PATH_NONE ||
 			 TypeCategory(base) == TYPCATEGORY_STRING)
@@ -167,16 +174,19 @@ find_cast(Oid heap, const IdemKeyColumn *key, Oid given, IdemKeyCast *cast)
 				 errhint("Cast the value to %s.", format_type_be(key->type))));
 }
 
-/* Casts a value to the base type of a column of the key. */
+/*
+ * Casts a value to the base type of a column of the key.  If an input function
+ * does it, text is what that function was given.
+ */
 static Datum
 cast_value(const IdemKeyColumn *key, const IdemKeyCast *cast, Datum value,
-		   bool *isnull)
+		   char **text, bool *isnull)
 {
 	Oid			func;
 	Oid			ioparam;
 	bool		isvarlena;
-	char	   *literal = DatumGetCString(value);
 
+	*text = NULL;
 	switch (cast->kind)
 	{
 		case IDEM_CAST_NONE:
@@ -185,13 +195,37 @@ cast_value(const IdemKeyColumn *key, const IdemKeyCast *cast, Datum value,
 			return call_cast(cast->func, value, -1, key->collation, isnull);
 		case IDEM_CAST_OUTPUT_INPUT:
 			getTypeOutputInfo(cast->given, &func, &isvarlena);
-			literal = OidOutputFunctionCall(func, value);
+			*text = OidOutputFunctionCall(func, value);
 			break;
 		case IDEM_CAST_INPUT:
+			*text = DatumGetCString(value);
 			break;
 	}
 	getTypeInputInfo(key->basetype, &func, &ioparam);
-	return OidInputFunctionCall(func, literal, ioparam, -1);
+	return OidInputFunctionCall(func, *text, ioparam, -1);
+}
+
+/* Is the result of a cast something else than the value that was given? */
+static bool
+loses(const IdemKeyColumn *key, const IdemKeyCast *cast, Datum value,
+	  const char *text, Datum result)
+{
+	Datum		back = result;
+	bool		isnull = false;
+
+	if (text != NULL)
+		return !idem_text_is_whole(key->basetype, text);
+
+	/* integer becomes oid as it is, and only oid has no sign */
+	if (cast->kind == IDEM_CAST_NONE)
+		return cast->unsign && DatumGetInt32(value) < 0;
+
+	if (!OidIsValid(cast->given_equals))
+		return cast->one_way;
+	if (OidIsValid(cast->back))
+		back = call_cast(cast->back, result, -1, key->collation, &isnull);
+	return isnull ||
+		!same_value(cast->given_equals, key->collation, value, back);
 }
 
 /* Applies what a type modifier says: the length of varchar(n), for instance. */

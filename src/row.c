@@ -63,6 +63,7 @@ static void check_digits(const IdemTarget *target, Numeric amount,
 						 int32 scale);
 static bool deduct(IdemTarget *target, Datum amount);
 static bool deduct_checked(IdemTarget *target, Datum amount, Datum left);
+static bool is_enough(Oid type, Datum value, Datum amount);
 static int	compare(Oid type, Datum a, Datum b);
 static int	compare_int(Numeric amount, int64 n);
 
@@ -228,7 +229,7 @@ check_digits(const IdemTarget *target, Numeric amount, int32 scale)
 static bool
 deduct(IdemTarget *target, Datum amount)
 {
-	bool		checked = target->spec->guarded;
+	bool		checked = target->guarded;
 
 	for (int round = 0; round < MAX_ROUNDS; round++)
 	{
@@ -249,7 +250,7 @@ deduct(IdemTarget *target, Datum amount)
 		if (!idem_target_execute(target, IDEM_ROW_READ, (Datum) 0,
 								 &value, &null))
 			break;
-		if (null || compare(target->spec->columnbase, value, amount) < 0)
+		if (null || !is_enough(target->spec->columnbase, value, amount))
 			return false;
 
 		/* enough after all: make sure of the row before the next try */
@@ -286,6 +287,15 @@ deduct_checked(IdemTarget *target, Datum amount, Datum left)
 						   null ? "null" : idem_value_text(spec->columnbase, stored)),
 				 errhint("Let the BEFORE UPDATE triggers of the table leave the column alone.")));
 	return true;
+}
+
+/* Is a value that much?  NaN is not, although it compares above all numbers. */
+static bool
+is_enough(Oid type, Datum value, Datum amount)
+{
+	if (type == NUMERICOID && numeric_is_nan(DatumGetNumeric(value)))
+		return false;
+	return compare(type, value, amount) >= 0;
 }
 
 /* Compares two values of a type that one can deduct from. */

@@ -116,6 +116,8 @@ static HeapTuple keep_state(const StateColumn *column,
 							const TriggerData *trigdata);
 static bool is_stale(const StateColumn *column, IdemTarget *target,
 					 StateText to);
+static bool set_state(const StateColumn *column, IdemTarget *target,
+					  Datum to_state);
 static StateText lock_state(IdemTarget *target);
 static IdemVerdict judge(const StateColumn *column, StateText from,
 						 StateText to);
@@ -226,8 +228,7 @@ idem_advance(PG_FUNCTION_ARGS)
 
 	/* a trigger may suppress the row: then nothing was applied */
 	if (verdict == IDEM_APPLY)
-		applied = idem_target_execute(&target, IDEM_ROW_SET_TEXT, to_state,
-									  NULL, NULL);
+		applied = set_state(&column, &target, to_state);
 	idem_target_close(&target);
 
 	PG_RETURN_BOOL(applied);
@@ -423,6 +424,31 @@ lock_state(IdemTarget *target)
 
 	/* no row, or one that row security lets the caller read only */
 	idem_target_no_row(target);
+}
+
+/* Writes a state: true unless a trigger suppressed the row. */
+static bool
+set_state(const StateColumn *column, IdemTarget *target, Datum to_state)
+{
+	Datum		value;
+	bool		null;
+
+	if (!idem_target_execute(target, IDEM_ROW_SET_TEXT, to_state,
+							 &value, &null))
+		return false;
+	if (null || !same_state(text_state(value), text_state(to_state)))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("a trigger changed the state of a row of table \"%s\"",
+						RelationGetRelationName(target->rel)),
+				 errdetail("Column \"%s\" of key %s should be %s, and was made %s.",
+						   NameStr(TupleDescAttr(RelationGetDescr(target->rel),
+												 column->attnum - 1)->attname),
+						   idem_target_key_text(target),
+						   quote_state(text_state(to_state)),
+						   null ? "null" : quote_state(text_state(value))),
+				 errhint("Let the BEFORE UPDATE triggers of the table leave the column alone.")));
+	return true;
 }
 
 static IdemVerdict

@@ -25,7 +25,8 @@
  * CONCURRENTLY, but it goes on to keep its key unique until we end.)  Our own
  * session is not stopped by a lock, and key values run its functions: casts,
  * a domain's checks.  So the table is also kept open from open to close, and
- * DDL on it in there is the server's 55006, as in a trigger.  From open to
+ * DDL on it in there is the server's 55006, as in a trigger; what is not
+ * refused so, as CREATE TRIGGER, is looked for when the key is known.  From open to
  * close we are connected to SPI, and what is allocated is freed by
  * close; results of idem_target_execute are copied into the memory context
  * that was current at open.  After an error nothing needs to be closed.
@@ -119,6 +120,7 @@ static struct
 	bool		stale;
 }			filling;
 
+static void look_again(IdemTarget *target);
 static void invalidate_relation(Datum arg, Oid relid);
 static void invalidate_all(Datum arg, int cacheid, uint32 hashvalue);
 static KeptTarget *find_entry(const TargetKey *name, LOCKMODE lockmode);
@@ -174,6 +176,7 @@ idem_target_open(IdemTarget *target, Oid relid, const char *column,
 	target->entry->uses++;
 	MemoryContextRegisterResetCallback(CurrentMemoryContext, callback);
 	target->rel = table_open(target->spec->heap, NoLock);
+	target->guarded = target->spec->guarded;
 }
 
 /* Takes the key from the arguments of a VARIADIC "any" that begin at argno. */
@@ -213,6 +216,7 @@ idem_target_key(IdemTarget *target, FunctionCallInfo fcinfo, int argno)
 		target->key[i] = idem_key_value(&target->entry->casts[i], spec->heap,
 										&spec->key[i], types[i], values[i]);
 	}
+	look_again(target);
 }
 
 /*
@@ -248,8 +252,8 @@ idem_target_execute(IdemTarget *target, IdemRowPlan plan, Datum value,
 
 	memcpy(values, target->key, entry->spec.nkeys * sizeof(Datum));
 	values[entry->spec.nkeys] = value;
-	return idem_plan_row_execute(entry->plans[plan], plan, values,
-								 target->caller, result, resultnull);
+	return idem_plan_row_execute(&entry->spec, entry->plans[plan], plan,
+								 values, target->caller, result, resultnull);
 }
 
 /*
@@ -273,7 +277,8 @@ idem_target_insert(IdemTarget *target, TupleDesc desc, const Datum *values,
 		given_values[ngiven] = values[i];
 		given[ngiven++] = i + 1;
 	}
-	return idem_plan_row_execute(insert_plan(target->entry, desc, given,
+	return idem_plan_row_execute(target->spec,
+								 insert_plan(target->entry, desc, given,
 											 ngiven, arbiter),
 								 IDEM_ROW_INSERT, given_values,
 								 target->caller, result, &isnull);
@@ -331,6 +336,31 @@ idem_target_close(IdemTarget *target)
 	SPI_finish();
 }
 
+
+/*
+ * Key values run functions of the caller's: casts, and a domain's checks.
+ * Such a function cannot alter the table, which is open; but it can make a
+ * trigger, and rename things.
+ */
+static void
+look_again(IdemTarget *target)
+{
+	const IdemRowSpec *spec = target->spec;
+	const char *column = NameStr(target->entry->name.column);
+	IdemRowSpec now = {0};
+
+	if (!target->entry->stale)
+		return;
+	idem_spec_read(&now, target->rel, spec->index, column);
+	if (now.column != spec->column || now.columntype != spec->columntype)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("table \"%s\" was altered while a key value was cast",
+						get_rel_name(spec->heap)),
+				 errdetail("Column \"%s\" is another one now.", column),
+				 errhint("Let casts and the checks of domains leave the table alone.")));
+	target->guarded = now.guarded;
+}
 
 /*
  * These two may run whenever a lock is taken or the catalog is read, also

@@ -52,7 +52,8 @@ typedef enum IdemRowPlan
 	IDEM_ROW_READ,				/* the column */
 	IDEM_ROW_READ_ALL,			/* the row, as one composite value */
 	IDEM_ROW_LOCK_TEXT,			/* locks the row; the column as text */
-	IDEM_ROW_SET_TEXT,			/* sets the column from a text */
+	IDEM_ROW_SET_TEXT,			/* sets the column from a text; as it is stored
+								 * then, as text */
 	IDEM_ROW_DEDUCT,			/* takes the value from the column, if enough */
 	IDEM_ROW_DEDUCT_READ,		/* the same; the column as it is stored then */
 	IDEM_ROW_LOCK_ENOUGH,		/* locks the row if enough; what would be left */
@@ -68,7 +69,8 @@ extern struct _SPI_plan *idem_plan_row_insert(const IdemRowSpec *spec,
 											  const AttrNumber *given,
 											  const Oid *types, int ngiven,
 											  bool arbiter);
-extern bool idem_plan_row_execute(struct _SPI_plan *plan, IdemRowPlan which,
+extern bool idem_plan_row_execute(const IdemRowSpec *spec,
+								  struct _SPI_plan *plan, IdemRowPlan which,
 								  const Datum *values, MemoryContext copyto,
 								  Datum *result, bool *resultnull);
 
@@ -103,11 +105,16 @@ typedef struct IdemKeyCast
 	Oid			back;			/* its reverse, InvalidOid if none is needed */
 	Oid			given_equals;	/* function that compares values given, to see
 								 * what was lost; InvalidOid: no way back */
+	bool		one_way;		/* without a way back, something is lost */
+	bool		unsign;			/* an integer taken as an oid */
 } IdemKeyCast;
 
 extern Datum idem_key_value(IdemKeyCast *kept, Oid heap,
 							const IdemKeyColumn *key, Oid given, Datum value);
 extern char *idem_value_text(Oid type, Datum value);
+
+/* keytext.c: does a type's input function take all that a text says? */
+extern bool idem_text_is_whole(Oid type, const char *text);
 
 /*
  * target.c: a table of the caller's and the key by which one of its rows is
@@ -121,6 +128,7 @@ typedef struct IdemTarget
 	const IdemRowSpec *spec;
 	Datum		key[INDEX_MAX_KEYS];	/* of spec->key[i].basetype each */
 	Relation	rel;			/* the table, open */
+	bool		guarded;		/* as spec->guarded, by now */
 	struct KeptTarget *entry;	/* target.c's own */
 	MemoryContext caller;		/* where results go */
 } IdemTarget;

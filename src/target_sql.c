@@ -16,15 +16,18 @@
  */
 #include "target.h"
 
+#include "access/htup_details.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_opclass.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
+#include "funcapi.h"
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
+#include "utils/typcache.h"
 
 
 /* What each text has to answer, and whether it takes a value after the key. */
@@ -38,7 +41,7 @@ static const struct
 	[IDEM_ROW_READ] = {SPI_OK_SELECT, false},
 	[IDEM_ROW_READ_ALL] = {SPI_OK_SELECT, false},
 	[IDEM_ROW_LOCK_TEXT] = {SPI_OK_SELECT, false},
-	[IDEM_ROW_SET_TEXT] = {SPI_OK_UPDATE, true},
+	[IDEM_ROW_SET_TEXT] = {SPI_OK_UPDATE_RETURNING, true},
 	[IDEM_ROW_DEDUCT] = {SPI_OK_UPDATE, true},
 	[IDEM_ROW_DEDUCT_READ] = {SPI_OK_UPDATE_RETURNING, true},
 	[IDEM_ROW_LOCK_ENOUGH] = {SPI_OK_SELECT, true},
@@ -47,6 +50,10 @@ static const struct
 
 static SPIPlanPtr row_plan(const IdemRowSpec *spec, const char *text,
 						   int nargs, const Oid *types);
+static void append_columns(StringInfo text, const IdemRowSpec *spec);
+static Datum make_row(Oid heap, HeapTuple tuple, TupleDesc columns);
+static void append_enough(StringInfo text, const IdemRowSpec *spec,
+						  const char *column, int param);
 static void append_key(StringInfo text, const IdemRowSpec *spec);
 static const char *table_name(Oid relid);
 static const char *type_name(Oid type);
@@ -92,8 +99,9 @@ idem_plan_row(const IdemRowSpec *spec, IdemRowPlan plan)
 			break;
 
 		case IDEM_ROW_READ_ALL:
-			appendStringInfo(&text, "SELECT t.*::%s FROM %s%s AS t", table,
-							 only, table);
+			appendStringInfoString(&text, "SELECT ");
+			append_columns(&text, spec);
+			appendStringInfo(&text, " FROM %s%s", only, table);
 			append_key(&text, spec);
 			break;
 
@@ -110,6 +118,8 @@ idem_plan_row(const IdemRowSpec *spec, IdemRowPlan plan)
 							 only, table, column, nargs,
 							 type_name(spec->columnbase));
 			append_key(&text, spec);
+			appendStringInfo(&text, " RETURNING CAST(%s AS pg_catalog.text)",
+							 column);
 			break;
 
 		case IDEM_ROW_DEDUCT:
@@ -118,8 +128,7 @@ idem_plan_row(const IdemRowSpec *spec, IdemRowPlan plan)
 							 " %s OPERATOR(pg_catalog.-) $%d",
 							 only, table, column, column, nargs);
 			append_key(&text, spec);
-			appendStringInfo(&text, " AND %s OPERATOR(pg_catalog.>=) $%d",
-							 column, nargs);
+			append_enough(&text, spec, column, nargs);
 			if (plan == IDEM_ROW_DEDUCT_READ)
 				appendStringInfo(&text, " RETURNING %s", column);
 			break;
@@ -128,8 +137,8 @@ idem_plan_row(const IdemRowSpec *spec, IdemRowPlan plan)
 			appendStringInfo(&text, "SELECT %s OPERATOR(pg_catalog.-) $%d"
 							 " FROM %s%s", column, nargs, only, table);
 			append_key(&text, spec);
-			appendStringInfo(&text, " AND %s OPERATOR(pg_catalog.>=) $%d"
-							 " FOR NO KEY UPDATE", column, nargs);
+			append_enough(&text, spec, column, nargs);
+			appendStringInfoString(&text, " FOR NO KEY UPDATE");
 			break;
 
 		case IDEM_ROW_INSERT:
@@ -147,10 +156,9 @@ idem_plan_row_insert(const IdemRowSpec *spec, const AttrNumber *given,
 					 const Oid *types, int ngiven, bool arbiter)
 {
 	StringInfoData text;
-	const char *table = table_name(spec->heap);
 
 	initStringInfo(&text);
-	appendStringInfo(&text, "INSERT INTO %s AS t (", table);
+	appendStringInfo(&text, "INSERT INTO %s (", table_name(spec->heap));
 	for (int i = 0; i < ngiven; i++)
 		appendStringInfo(&text, "%s%s", i > 0 ? ", " : "",
 						 quote_identifier(get_attname(spec->heap, given[i],
@@ -177,16 +185,18 @@ idem_plan_row_insert(const IdemRowSpec *spec, const AttrNumber *given,
 		}
 		appendStringInfoString(&text, ") DO NOTHING");
 	}
-	appendStringInfo(&text, " RETURNING t.*::%s", table);
+	appendStringInfoString(&text, " RETURNING ");
+	append_columns(&text, spec);
 	return row_plan(spec, text.data, ngiven, types);
 }
 
 /*
- * Runs a plan of this section as the caller: is there a row?  Its only column
+ * Runs a plan of this section as the caller: is there a row?  What it answers
  * goes to result, copied into copyto, unless result is NULL.
  */
 bool
-idem_plan_row_execute(SPIPlanPtr plan, IdemRowPlan which, const Datum *values,
+idem_plan_row_execute(const IdemRowSpec *spec, SPIPlanPtr plan,
+					  IdemRowPlan which, const Datum *values,
 					  MemoryContext copyto, Datum *result, bool *resultnull)
 {
 	int			code = SPI_execute_plan(plan, (Datum *) values, NULL, false, 0);
@@ -200,16 +210,23 @@ idem_plan_row_execute(SPIPlanPtr plan, IdemRowPlan which, const Datum *values,
 	if (result != NULL)
 	{
 		TupleDesc	desc = SPI_tuptable->tupdesc;
-		Form_pg_attribute att = TupleDescAttr(desc, 0);
+		HeapTuple	tuple = SPI_tuptable->vals[0];
+		MemoryContext spi = MemoryContextSwitchTo(copyto);
 
-		*result = SPI_getbinval(SPI_tuptable->vals[0], desc, 1, resultnull);
-		if (!*resultnull)
+		if (which == IDEM_ROW_READ_ALL || which == IDEM_ROW_INSERT)
 		{
-			MemoryContext spi = MemoryContextSwitchTo(copyto);
-
-			*result = datumCopy(*result, att->attbyval, att->attlen);
-			MemoryContextSwitchTo(spi);
+			*result = make_row(spec->heap, tuple, desc);
+			*resultnull = false;
 		}
+		else
+		{
+			Form_pg_attribute att = TupleDescAttr(desc, 0);
+
+			*result = SPI_getbinval(tuple, desc, 1, resultnull);
+			if (!*resultnull)
+				*result = datumCopy(*result, att->attbyval, att->attlen);
+		}
+		MemoryContextSwitchTo(spi);
 	}
 	return true;
 }
@@ -231,6 +248,64 @@ row_plan(const IdemRowSpec *spec, const char *text, int nargs,
 		elog(ERROR, "SPI_prepare_cursor failed for \"%s\": %s",
 			 text, SPI_result_code_string(SPI_result));
 	return plan;
+}
+
+/* The columns of the table, in their order. */
+static void
+append_columns(StringInfo text, const IdemRowSpec *spec)
+{
+	TupleDesc	desc = lookup_rowtype_tupdesc(get_rel_type_id(spec->heap), -1);
+	const char *separator = "";
+
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+
+		if (att->attisdropped)
+			continue;
+		appendStringInfo(text, "%s%s", separator,
+						 quote_identifier(NameStr(att->attname)));
+		separator = ", ";
+	}
+	ReleaseTupleDesc(desc);
+}
+
+/*
+ * The row of a table from what append_columns named.  The row is not asked for
+ * as one value, for a distributed table has shards of other types.
+ */
+static Datum
+make_row(Oid heap, HeapTuple tuple, TupleDesc columns)
+{
+	TupleDesc	desc = lookup_rowtype_tupdesc(get_rel_type_id(heap), -1);
+	Datum	   *values = palloc0_array(Datum, desc->natts);
+	bool	   *nulls = palloc_array(bool, desc->natts);
+	int			n = 0;
+	Datum		result;
+
+	for (int i = 0; i < desc->natts; i++)
+	{
+		if (TupleDescAttr(desc, i)->attisdropped)
+			nulls[i] = true;
+		else
+			values[i] = SPI_getbinval(tuple, columns, ++n, &nulls[i]);
+	}
+	if (n != columns->natts)
+		elog(ERROR, "%d columns answered instead of %d", columns->natts, n);
+	result = HeapTupleGetDatum(heap_form_tuple(desc, values, nulls));
+	ReleaseTupleDesc(desc);
+	return result;
+}
+
+/* " AND " there is enough: null is not, and NaN, which is above all numbers. */
+static void
+append_enough(StringInfo text, const IdemRowSpec *spec, const char *column,
+			  int param)
+{
+	appendStringInfo(text, " AND %s OPERATOR(pg_catalog.>=) $%d", column, param);
+	if (spec->columnbase == NUMERICOID)
+		appendStringInfo(text, " AND %s OPERATOR(pg_catalog.<>)"
+						 " 'NaN'::pg_catalog.numeric", column);
 }
 
 /* " WHERE " and the key, compared as its index compares. */
