@@ -86,4 +86,20 @@ BEGIN
 END $$;
 SELECT outcome, count FROM pg_temp.counted;
 
+-- purges: how often, how much, and what the last one did
+SELECT idem_stat_reset();
+SELECT count(idem_claim('stat purge', s::text)) FROM generate_series(1, 1000) s;
+SELECT idem_stat_reset();
+TABLE idem_stat_run;
+SET client_min_messages = warning;
+CALL idem_purge('1 hour', 300, 'stat purge');
+SELECT run, started_at > now() - interval '1 minute' AS started, ended_at >= started_at AS ended, keys_read >= 1000 AS keys_read, removed, seconds BETWEEN 0 AND 60 AS seconds FROM idem_stat_run;
+SELECT pg_sleep(0.01) \gset
+CALL idem_purge('1 microsecond', 300, 'stat purge');
+SELECT run, ended_at >= started_at AS ended, keys_read >= 1000 AS keys_read, removed, seconds BETWEEN 0 AND 60 AS seconds FROM idem_stat_run;
+TABLE pg_temp.counted;
+CALL idem_purge(source => 'stat purge');
+SELECT run, ended_at >= started_at AS ended, keys_read, removed FROM idem_stat_run;
+RESET client_min_messages;
+
 DROP ROLE regress_stat_user, regress_stat_watch;

@@ -662,6 +662,7 @@ gone_error(const IdemStore *store, const Datum *key, const Judgement *judgement)
 {
 	char	   *end = pstrdup(timestamptz_to_str(judgement->end));
 
+	idem_stat_count_now(IDEM_STAT_CLAIM_GONE, key[0]);
 	ereport(ERROR,
 			(errcode(ERRCODE_IDEM_GONE),
 			 errmsg("key is older than what is remembered"),

@@ -115,9 +115,13 @@ typedef struct Run
 	BlockNumber end;			/* the walk ends before this block */
 	Datum		from[IDEM_MAX_KEYS];	/* … or behind which key */
 	uint64		purged;
+
+	IdemStatRunState stat;		/* of all tables, as far as committed */
+	uint64		removed;		/* … and in this window */
 } Run;
 
 static void purge_table(Run *run, const Purge *purge);
+static void report(Run *run);
 static void begin_window(Run *run);
 static void begin_transaction(Run *run);
 static void use_policies(Run *run, Oid owner);
@@ -127,7 +131,7 @@ static TimestampTz latest_cutoff(const Run *run);
 static bool same_cutoff_for_all(const Run *run);
 static bool has_places(Relation heap);
 static bool purge_blocks(Run *run, uint64 *removed);
-static void window_end(const Run *run, BlockNumber end, BlockNumber *block,
+static void window_end(Run *run, BlockNumber end, BlockNumber *block,
 					   OffsetNumber *offset);
 static uint64 remove_due(Run *run, Datum *range, bool *nulls);
 static bool purge_keys(Run *run, uint64 *removed);
@@ -157,7 +161,7 @@ idem_purge(PG_FUNCTION_ARGS)
 {
 	Run			run = {.cutoff = DT_NOBEGIN};
 
-	run.now = GetCurrentTimestamp();
+	run.now = run.stat.started = GetCurrentTimestamp();
 	if (!PG_ARGISNULL(0))
 		run.cutoff = run.now -
 			idem_interval_usecs(idem_arg_interval(fcinfo, 0, "older_than"));
@@ -177,7 +181,10 @@ idem_purge(PG_FUNCTION_ARGS)
 	for (int i = 0; i < (int) lengthof(purges); i++)
 		if (purges[i].has_source || run.source == NULL)
 			purge_table(&run, &purges[i]);
+	idem_stat_count(IDEM_STAT_PURGE_RUNS, PointerGetDatum(run.source), 1);
 	SPI_commit();
+	run.stat.ended = GetCurrentTimestamp();
+	report(&run);
 	SPI_finish();
 
 	PG_RETURN_VOID();
@@ -215,11 +222,15 @@ purge_table(Run *run, const Purge *purge)
 		idem_store_close(&run->store);
 
 		run->purged += removed;
-		if (removed > 0)
-			ereport(NOTICE,
-					(errmsg("purged %llu %s, %llu so far",
-							(unsigned long long) removed, purge->what,
-							(unsigned long long) run->purged)));
+		run->removed += removed;
+		if (removed == 0)
+			continue;
+		idem_stat_count(IDEM_STAT_PURGE_ROWS, PointerGetDatum(run->source),
+						removed);
+		ereport(NOTICE,
+				(errmsg("purged %llu %s, %llu so far",
+						(unsigned long long) removed, purge->what,
+						(unsigned long long) run->purged)));
 	}
 }
 
@@ -258,12 +269,23 @@ static void
 begin_transaction(Run *run)
 {
 	SPI_commit();
+	report(run);
 	CHECK_FOR_INTERRUPTS();
 	(void) set_config_option("transaction_isolation", "read committed",
 							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
 							 true, 0, false);
 	MemoryContextReset(run->window);
 	MemoryContextSwitchTo(run->window);
+}
+
+/* Says in idem_stat_run what is committed of the run. */
+static void
+report(Run *run)
+{
+	run->stat.removed += run->removed;
+	run->removed = 0;
+	run->stat.usecs = GetCurrentTimestamp() - run->stat.started;
+	idem_stat_run(IDEM_STAT_RUN_PURGE, &run->stat);
 }
 
 /* Reads the policies, if they are not those that were read before. */
@@ -395,8 +417,7 @@ purge_blocks(Run *run, uint64 *removed)
  * of whole blocks, or lies within one, and has at most batch rows.
  */
 static void
-window_end(const Run *run, BlockNumber end, BlockNumber *block,
-		   OffsetNumber *offset)
+window_end(Run *run, BlockNumber end, BlockNumber *block, OffsetNumber *offset)
 {
 	BlockNumber first = *block;
 	int32		rows = 0;
@@ -406,6 +427,7 @@ window_end(const Run *run, BlockNumber end, BlockNumber *block,
 		Buffer		buffer = ReadBuffer(run->store.heap, *block);
 		Page		page;
 		OffsetNumber i;
+		uint64		keys_read = run->stat.keys_read;
 
 		CHECK_FOR_INTERRUPTS();
 		LockBuffer(buffer, BUFFER_LOCK_SHARE);
@@ -417,10 +439,13 @@ window_end(const Run *run, BlockNumber end, BlockNumber *block,
 			if (rows == run->batch)
 				break;
 			rows++;
+			run->stat.keys_read++;
 		}
 		if (i <= PageGetMaxOffsetNumber(page))
 		{
 			*offset = *block > first ? FirstOffsetNumber : i;
+			if (*block > first)
+				run->stat.keys_read = keys_read;	/* the next window's */
 			UnlockReleaseBuffer(buffer);
 			return;
 		}
@@ -500,6 +525,7 @@ purge_keys(Run *run, uint64 *removed)
 											DT_NOEND : run->cutoff);
 	values[2 * nkeys + 1] = TimestampTzGetDatum(run->now);
 	*removed = execute(run, run->purge->by_key, values, NULL, NULL, NULL, 0);
+	run->stat.keys_read += *removed;	/* the others were not counted */
 	return true;
 }
 
@@ -525,6 +551,7 @@ purge_sourced_keys(Run *run, uint64 *removed)
 	n = read_array(arrays[0], TEXTOID, &sources, NULL);
 	(void) read_array(arrays[1], TEXTOID, &seqs, NULL);
 	(void) read_array(arrays[2], TIMESTAMPTZOID, &ended, &not_ended);
+	run->stat.keys_read += n;
 
 	while (i < n)
 	{

@@ -814,7 +814,7 @@ busy(IdemStore *store, const Datum *key)
 	store->busy = true;
 	if (store->busy_is_answer)
 		return;
-	if (store->table->stat == IDEM_STAT_CLAIM)
+	if (store->table->stat == IDEM_STAT_CLAIM && store->table->has_source)
 		idem_stat_count_now(IDEM_STAT_CLAIM_BUSY, key[0]);
 	ereport(ERROR,
 			(errcode(ERRCODE_IDEM_IN_PROGRESS),
