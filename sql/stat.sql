@@ -20,9 +20,9 @@ RESET ROLE;
 SELECT attname, format_type(atttypid, atttypmod), col_description(attrelid, attnum) FROM pg_attribute WHERE attrelid IN ('idem_stat'::regclass, 'idem_stat_run'::regclass) AND attnum > 0 ORDER BY attrelid, attnum;
 
 -- before PostgreSQL 17 without preload: nothing, and it says so (expected/stat_1.out)
+SELECT idem_stat_reset();
 TABLE idem_stat;
 TABLE idem_stat_run;
-SELECT idem_stat_reset();
 SELECT current_setting('server_version_num')::integer < 170000 AND current_setting('shared_preload_libraries') !~ '\midem\M' AS nothing \gset
 \if :nothing
 DROP ROLE regress_stat_user, regress_stat_watch;
