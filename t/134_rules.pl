@@ -41,15 +41,17 @@ foreach my $planted (
 	[ 'idem--1.0.sql', "CREATE FUNCTION \@extschema\@.idem_new() RETURNS void\n", qr{idem_new has no COMMENT} ],
 	[ 'sql/claim.sql', '-- TO' . "DO\n", qr{unfinished} ],
 	[ 't/001_storm.pl', 'my $user = get' . "pwuid(\$>);\n", qr{superuser} ],
-	[ 't/999_new.pl', "use PostgreSQL::Test::Cluster;\n", qr{load t/Hermetic\.pm} ])
+	[ 't/999_new.pl', "use PostgreSQL::Test::Cluster;\n", qr{load t/Hermetic\.pm} ],
+	[ 'sql/new.sql', "SELECT 1;\n", qr{does not name sql/new\.sql}, 'doc/testing.md' ])
 {
-	my ($file, $text, $finding) = @$planted;
+	my ($file, $text, $finding, $where) = @$planted;
 	my $before = -e "$dir/$file" ? do { open my $in, '<', "$dir/$file" or die $!; local $/; <$in> } : undef;
 
 	open my $out, '>>', "$dir/$file" or die "$file: $!";
 	print $out $text;
 	close $out or die "$file: $!";
-	like(found(), qr{^\Q$file\E:\d+: .*$finding}m, "$file: $finding");
+	$where //= $file;
+	like(found(), qr{^\Q$where\E:\d+: .*$finding}m, "$file: $finding");
 
 	unlink "$dir/$file" or die "$file: $!";
 	next unless defined $before;

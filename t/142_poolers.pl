@@ -40,7 +40,7 @@ sub pooler_start
 {
 	my ($mode, %settings) = @_;
 	my $dir = PostgreSQL::Test::Utils::tempdir_short();
-	my $user = (getpwuid $>)[0];
+	my $user = $ENV{PGUSER};
 
 	append_to_file("$dir/ini", <<"END" . join '', map { "$_ = $settings{$_}\n" } sort keys %settings);
 [databases]

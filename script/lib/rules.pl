@@ -62,9 +62,15 @@ for my $file (@c)
 }
 matches($_, qr/CREATE OR REPLACE|IF NOT EXISTS/, 'the script creates, and never adopts what is there') for glob 'idem--*.sql';
 matches($_, qr/\b(?:TODO|FIXME|XXX)\b/, 'unfinished') for @c, @h, glob('idem--*.sql sql/*.sql specs/*.spec t/*.pl t/*.pm'), 'README.md', glob 'doc/*.md';
+for my $file (@c, glob('sql/*.sql specs/*.spec t/*.pl t/*.pm idem--*.sql script/* script/lib/*'))
+{
+	next if -d $file;
+	matches($file, qr/[ \t]$/, 'space at the end of the line');
+	matches($file, qr/^ {4,}\S/, 'indented by spaces, where .editorconfig says tabs');
+}
 check_comments();
 check_hermetic($_) for glob 't/*.pl';
-check_page() if -s 'doc/testing.md';
+check_page();
 
 print map { "$_\n" } @found;
 exit(@found ? 1 : 0);
@@ -181,8 +187,8 @@ sub check_page
 
 	for my $file (glob 'sql/*.sql specs/*.spec t/*.pl t/*.pm')
 	{
-		my ($name) = $file =~ m{([^/]+?)(?:\.sql|\.spec)?$};
-		breach('doc/testing.md', 1, "does not name $file") unless $page =~ /`(?:\w+\/)?\Q$name\E`/;
+		my ($name) = $file =~ m{([^/]+)\.\w+$};
+		breach('doc/testing.md', 1, "does not name $file") unless $page =~ /`(?:t\/)?\Q$name\E(?:\.\w+)?`/;
 	}
 	return;
 }
