@@ -41,7 +41,9 @@ OBJS = \
 	src/state.o \
 	src/stock.o \
 	src/store.o \
+	src/store_direct.o \
 	src/store_guard.o \
+	src/store_sql.o \
 	src/target.o \
 	src/target_sql.o \
 	src/token.o \

@@ -193,8 +193,8 @@ take_in_order(Batch *batch, bool wait)
 
 	MemoryContextSwitchTo(work);
 
-	idem_store_open(&store, &idem_claim_table, IDEM_WRITE, wait);
-	store.busy_is_answer = !wait;
+	idem_store_open(&store, &idem_claim_table, IDEM_WRITE,
+					wait ? IDEM_WAIT : IDEM_NO_WAIT_ANSWER);
 	while (done < batch->nkeys)
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -244,7 +244,7 @@ take_free_run(IdemStore *store, Batch *batch, int first)
 	}
 	rows = palloc_array(IdemRow, n);
 
-	idem_store_reserve(store, reserve, n);
+	(void) idem_store_reserve(store, reserve, n);
 	idem_batch_scan_begin(&scan, store, reserve, n);
 	for (run = 0; run < n; run++)
 	{

@@ -38,16 +38,15 @@ static IdemClaimStatus insert_new(IdemStore *store, const Datum *key,
 								  const IdemTake *take, IdemRow *row);
 static IdemClaimStatus take_free(IdemStore *store, const Datum *key,
 								 const IdemTake *take, IdemRow *row);
-static bool busy(IdemStore *store, const Datum *key, IdemRow *row);
 static void check_request(const Datum *key, const IdemRow *row, Datum request);
 static void write_grant(IdemRow *row, int64 fence, const Interval *ttl);
 
 
 /*
  * Takes a key if it may be taken.  CLAIM_TAKEN: it is, and row is its row after;
- * otherwise what it is, and row says more; CLAIM_BUSY only where the store's
- * busy_is_answer is set, CLAIM_GONE and CLAIM_INVALID where gone_is_answer is,
- * and then row says nothing.
+ * otherwise what it is, and row says more.  CLAIM_BUSY comes only from a store
+ * that is open with IDEM_NO_WAIT_ANSWER, CLAIM_GONE and CLAIM_INVALID only where
+ * gone_is_answer is set, and then row says nothing.
  */
 IdemClaimStatus
 idem_claim_take(IdemStore *store, const Datum *key, const IdemTake *take,
@@ -56,48 +55,18 @@ idem_claim_take(IdemStore *store, const Datum *key, const IdemTake *take,
 	IdemClaimStatus status;
 
 	idem_store_next_key(store);
-	while (!store->busy)
+	do
 	{
-		/*
-		 * Whoever finds others at this very key most likely has a duplicate,
-		 * which is a read and stands in no line.
-		 */
-		if (!idem_store_try_reserve(store, key))
-		{
-			idem_store_read(store, key, row);
-			if (row->presence == IDEM_PRESENT &&
-				!idem_claim_is_free(key, take, row, &status))
-				return status;
-			if (!store->wait && busy(store, key, row))
-				break;
-			idem_store_reserve(store, key, 1);
-		}
-		idem_store_find(store, key, row);
-		if (row->presence == IDEM_ABSENT)
-		{
-			status = insert_new(store, key, take, row);
-			idem_store_release(store);
-			if (status != CLAIM_OPEN)
-				return status;
-			continue;
-		}
-		idem_store_release(store);
-
+		idem_store_seek(store, key, row);
 		if (row->presence == IDEM_BUSY)
-		{
-			if (!store->wait && busy(store, key, row))
-				break;
-			idem_store_wait(store, key, row);
-			continue;
-		}
-
-		if (!idem_claim_is_free(key, take, row, &status))
-			return status;
-		status = take_free(store, key, take, row);
-		if (status == CLAIM_TAKEN)
-			return status;
-	}
-	return CLAIM_BUSY;
+			status = CLAIM_BUSY;
+		else if (row->presence == IDEM_ABSENT)
+			status = insert_new(store, key, take, row);
+		else if (idem_claim_is_free(key, take, row, &status))
+			status = take_free(store, key, take, row);
+	} while (status == CLAIM_OPEN);
+	idem_store_release(store);
+	return status;
 }
 
 /*
@@ -230,20 +199,6 @@ take_free(IdemStore *store, const Datum *key, const IdemTake *take,
 	}
 	return idem_store_update(store, row, row->values, row->nulls) ?
 		CLAIM_TAKEN : CLAIM_OPEN;
-}
-
-/*
- * Another transaction is at the key, and the call must not wait.  True: that is
- * the answer; otherwise it raises.
- */
-static bool
-busy(IdemStore *store, const Datum *key, IdemRow *row)
-{
-	if (store->busy_is_answer)
-		return true;
-	row->presence = IDEM_BUSY;
-	idem_store_wait(store, key, row);
-	return false;
 }
 
 /*

@@ -17,6 +17,7 @@
 #ifndef IDEM_COMPAT_H
 #define IDEM_COMPAT_H
 
+#include "access/genam.h"
 #include "access/heapam.h"
 #include "access/tableam.h"
 #include "catalog/pg_proc.h"
@@ -100,6 +101,20 @@
 #define IDEM_SEGMENT_ON_DEMAND 0
 #define IDEM_SEGMENT_INIT_ARGS void *ptr
 #endif
+
+/* 18 has counters for EXPLAIN, 19 flags for the slot; neither is of use here */
+static inline IndexScanDesc
+idem_index_beginscan(Relation heap, Relation index, Snapshot snapshot,
+					 int nkeys)
+{
+#if PG_VERSION_NUM >= 190000
+	return index_beginscan(heap, index, snapshot, NULL, nkeys, 0, 0);
+#elif PG_VERSION_NUM >= 180000
+	return index_beginscan(heap, index, snapshot, NULL, nkeys, 0);
+#else
+	return index_beginscan(heap, index, snapshot, nkeys, 0);
+#endif
+}
 
 /*
  * heap_update(), answering in needs_index whether the new version needs index

@@ -79,8 +79,6 @@ static IdemTable lock_table = {
 
 static bool take(IdemStore *store, Datum name, const Interval *ttl,
 				 IdemRow *row);
-static bool take_new(IdemStore *store, Datum name, const Interval *ttl,
-					 IdemRow *row);
 static void write_grant(IdemRow *row, int64 fence, const Interval *ttl);
 static bool change_held(FunctionCallInfo fcinfo, const Interval *ttl);
 static bool is_live(const IdemRow *row);
@@ -108,8 +106,7 @@ idem_lock(PG_FUNCTION_ARGS)
 	IdemRow		row;
 	bool		taken;
 
-	idem_store_open(&store, &lock_table, IDEM_WRITE, false);
-	store.busy_is_answer = true;
+	idem_store_open(&store, &lock_table, IDEM_WRITE, IDEM_NO_WAIT_ANSWER);
 	taken = take(&store, name, ttl, &row);
 	idem_store_close(&store);
 	idem_stat_count(taken ? IDEM_STAT_LOCK_GRANTED : IDEM_STAT_LOCK_REFUSED,
@@ -149,7 +146,7 @@ idem_lock_check(PG_FUNCTION_ARGS)
 	idem_arg_not_null(fcinfo, 1, "fence");
 	fence = PG_GETARG_INT64(1);
 
-	idem_store_open(&store, &lock_table, IDEM_WRITE, true);
+	idem_store_open(&store, &lock_table, IDEM_WRITE, IDEM_WAIT);
 	do
 	{
 		idem_store_find(&store, &name, &row);
@@ -183,14 +180,18 @@ idem_unlock(PG_FUNCTION_ARGS)
 static bool
 take(IdemStore *store, Datum name, const Interval *ttl, IdemRow *row)
 {
-	while (!store->busy)
+	for (;;)
 	{
-		idem_store_find(store, &name, row);
+		idem_store_seek(store, &name, row);
 		if (row->presence == IDEM_BUSY)
 			return false;
 		if (row->presence == IDEM_ABSENT)
 		{
-			if (take_new(store, name, ttl, row))
+			row->values[LOCK_NAME] = name;
+			row->values[LOCK_OWNER] = idem_current_owner();
+			row->nulls[LOCK_NAME] = row->nulls[LOCK_OWNER] = false;
+			write_grant(row, 1, ttl);
+			if (idem_store_insert(store, row->values, row->nulls))
 				return true;
 			continue;
 		}
@@ -205,27 +206,6 @@ take(IdemStore *store, Datum name, const Interval *ttl, IdemRow *row)
 		if (idem_store_update(store, row, row->values, row->nulls))
 			return true;
 	}
-	return false;
-}
-
-/* Takes a lock of a new name.  False: it is not new after all; look again. */
-static bool
-take_new(IdemStore *store, Datum name, const Interval *ttl, IdemRow *row)
-{
-	bool		taken = false;
-
-	idem_store_reserve(store, &name, 1);
-	idem_store_find(store, &name, row);
-	if (row->presence == IDEM_ABSENT)
-	{
-		row->values[LOCK_NAME] = name;
-		row->values[LOCK_OWNER] = idem_current_owner();
-		row->nulls[LOCK_NAME] = row->nulls[LOCK_OWNER] = false;
-		write_grant(row, 1, ttl);
-		taken = idem_store_insert(store, row->values, row->nulls);
-	}
-	idem_store_release(store);
-	return taken;
 }
 
 /* Makes a row that of a grant as of now.  Its owner stays. */
@@ -259,7 +239,7 @@ change_held(FunctionCallInfo fcinfo, const Interval *ttl)
 	idem_arg_not_null(fcinfo, 1, "fence");
 	fence = PG_GETARG_INT64(1);
 
-	idem_store_open(&store, &lock_table, IDEM_WRITE, true);
+	idem_store_open(&store, &lock_table, IDEM_WRITE, IDEM_WAIT);
 	while (!changed)
 	{
 		idem_store_find(&store, &name, &row);

@@ -17,13 +17,22 @@
 #include "storage/lock.h"
 #include "utils/relcache.h"
 
-/* store.c: idem's own hot tables, directly or through SQL */
-#define IDEM_RESERVE_MAX	128
-
+/* store_guard.c: a table of ours, and whether it is as our script made it */
 extern void idem_table_init(void);
 extern Oid	idem_find_table(const char *relname);
 extern Relation idem_table_open(IdemTable *table, LOCKMODE lockmode,
 								bool direct, Relation *index);
+
+/* store.c: idem's own hot tables, directly or through SQL */
+#define IDEM_RESERVE_MAX	128
+
+/* What becomes of a call that would have to wait for another transaction. */
+typedef enum IdemWait
+{
+	IDEM_NO_WAIT,				/* it raises ID409 */
+	IDEM_WAIT,
+	IDEM_NO_WAIT_ANSWER			/* its caller is told IDEM_BUSY */
+} IdemWait;
 
 /* A table in use, from idem_store_open to idem_store_close. */
 typedef struct IdemStore
@@ -32,8 +41,9 @@ typedef struct IdemStore
 	Relation	heap;
 	Relation	index;			/* NULL: through SQL */
 	Oid			secondary;		/* the index on column secondary */
-	bool		wait;			/* may wait for another transaction */
-	bool		busy_is_answer; /* without wait: busy in place of ID409 */
+	IdemWait	wait;
+
+	/* how the call stands with one key: for store*.c alone */
 	bool		busy;			/* another transaction was in the way */
 	bool		row_locked;		/* through SQL: the row found is locked */
 	ItemPointerData locked;		/* directly: this row version is locked */
@@ -70,31 +80,57 @@ typedef enum IdemRowLock
 
 extern void idem_store_init(void);
 extern void idem_store_open(IdemStore *store, IdemTable *table,
-							IdemAccess access, bool wait);
+							IdemAccess access, IdemWait wait);
 extern void idem_store_close(IdemStore *store);
 extern void idem_store_next_key(IdemStore *store);
 extern bool idem_store_is_direct(const IdemStore *store);
 extern void idem_store_read(IdemStore *store, const Datum *key, IdemRow *row);
-extern void idem_store_reserve(IdemStore *store, const Datum *keys, int n);
+extern void idem_store_find(IdemStore *store, const Datum *key, IdemRow *row);
+extern void idem_store_seek(IdemStore *store, const Datum *key, IdemRow *row);
+extern void idem_store_wait(IdemStore *store, const Datum *key, IdemRow *row);
+extern void idem_store_look(IdemStore *store, const Datum *key, IdemRow *row);
+extern bool idem_store_reserve(IdemStore *store, const Datum *keys, int n);
 extern bool idem_store_try_reserve(IdemStore *store, const Datum *key);
 extern void idem_store_release(IdemStore *store);
-extern void idem_store_find(IdemStore *store, const Datum *key, IdemRow *row);
-extern void idem_store_wait(IdemStore *store, const Datum *key, IdemRow *row);
 extern bool idem_store_insert(IdemStore *store, const Datum *values,
 							  const bool *nulls);
-extern int	idem_store_insert_many(IdemStore *store, Datum **values,
-								   bool **nulls, int n);
 extern bool idem_store_lock(IdemStore *store, const IdemRow *row,
 							IdemRowLock strength);
 extern bool idem_store_update(IdemStore *store, IdemRow *row,
 							  const Datum *values, const bool *nulls);
 extern void idem_store_remove(IdemStore *store, IdemRow *row);
-extern void idem_store_refused(IdemStore *store, const Datum *key);
+extern void idem_store_busy(IdemStore *store, const Datum *key);
+extern void idem_store_begin_wait(const IdemStore *store, const Datum *key);
+extern char *idem_store_key(const IdemTable *table, const Datum *key);
+
+/* store_direct.c: the direct route, for store.c and scans of several keys */
+extern bool idem_direct_find(IdemStore *store, const Datum *key,
+							 Snapshot snapshot, IdemRow *row);
+extern bool idem_direct_insert(IdemStore *store, const Datum *values,
+							   const bool *nulls);
+extern int	idem_store_insert_many(IdemStore *store, Datum **values,
+								   bool **nulls, int n);
+extern TM_Result idem_direct_lock(IdemStore *store, const ItemPointerData *tid,
+								  IdemRowLock strength);
+extern TM_Result idem_direct_update(IdemStore *store, ItemPointer tid,
+									const Datum *values, const bool *nulls);
+extern void idem_direct_delete(IdemStore *store, ItemPointer tid);
 extern bool idem_store_judge(const IdemStore *store, HeapTuple tuple,
 							 Snapshot snapshot, IdemRow *row);
 extern void idem_store_scankey(ScanKey scankey, const IdemTable *table, int i,
 							   Datum value);
-extern char *idem_store_key(const IdemTable *table, const Datum *key);
+
+/* store_sql.c: the route through SQL, for store.c */
+extern void idem_sql_find(IdemStore *store, const Datum *key, bool read_only,
+						  IdemRow *row);
+extern bool idem_sql_insert(IdemStore *store, const Datum *values,
+							const bool *nulls);
+extern bool idem_sql_lock(IdemStore *store, const IdemRow *row,
+						  IdemRowLock strength);
+extern bool idem_sql_update(IdemStore *store, const IdemRow *row,
+							const Datum *values, const bool *nulls);
+extern void idem_sql_delete(IdemStore *store, const IdemRow *row);
+extern void idem_sql_refused(IdemStore *store, const Datum *key);
 
 /* owner.c: whose a record is */
 extern Datum idem_current_owner(void);

@@ -213,7 +213,7 @@ idem_token_consume(PG_FUNCTION_ARGS)
 	bool		consumed;
 
 	get_binding(fcinfo, 1, binding);
-	idem_store_open(&store, &idem_token_spent_table, IDEM_WRITE, true);
+	idem_store_open(&store, &idem_token_spent_table, IDEM_WRITE, IDEM_WAIT);
 	consumed = verify(given, binding, &token) && spend(&store, &token);
 	idem_store_close(&store);
 	idem_stat_count(consumed ? IDEM_STAT_TOKEN_CONSUMED : IDEM_STAT_TOKEN_REFUSED,
@@ -239,7 +239,7 @@ idem_token_rotate(PG_FUNCTION_ARGS)
 
 	get_binding(fcinfo, 1, binding);
 	ttl = idem_arg_interval(fcinfo, 3, "ttl");
-	idem_store_open(&store, &idem_token_spent_table, IDEM_WRITE, true);
+	idem_store_open(&store, &idem_token_spent_table, IDEM_WRITE, IDEM_WAIT);
 	consumed = verify(given, binding, &token) && spend(&store, &token);
 	idem_store_close(&store);
 	idem_stat_count(consumed ? IDEM_STAT_TOKEN_CONSUMED : IDEM_STAT_TOKEN_REFUSED,
@@ -275,7 +275,7 @@ idem_token_status(PG_FUNCTION_ARGS)
 		IdemStore	store;
 		IdemRow		row;
 
-		idem_store_open(&store, &idem_token_spent_table, IDEM_READ, false);
+		idem_store_open(&store, &idem_token_spent_table, IDEM_READ, IDEM_NO_WAIT);
 		idem_store_read(&store, &name, &row);
 		idem_store_close(&store);
 		status = row.presence == IDEM_PRESENT ? "used" : "live";
@@ -300,7 +300,7 @@ idem_token_rekey(PG_FUNCTION_ARGS)
 	IdemStore	store;
 	Oid			owner;
 
-	idem_store_open(&store, &key_table, IDEM_WRITE, true);
+	idem_store_open(&store, &key_table, IDEM_WRITE, IDEM_WAIT);
 	owner = store.heap->rd_rel->relowner;
 
 	values[0] = TimestampTzGetDatum(now);
@@ -378,24 +378,17 @@ spend(IdemStore *store, const IdemToken *token)
 	while (!expired(token))
 	{
 		IdemRow		row;
-		bool		inserted = false;
 
-		idem_store_reserve(store, values, 1);
-		idem_store_find(store, values, &row);
-		if (row.presence == IDEM_ABSENT)
-		{
-			values[SPENT_CONSUMED_AT] = TimestampTzGetDatum(GetCurrentTimestamp());
-			inserted = idem_store_insert(store, values, nulls);
-		}
-		idem_store_release(store);
-
-		/* through SQL the insert may have waited, beyond the expiry even */
-		if (inserted)
-			return !expired(token);
+		idem_store_seek(store, values, &row);
 		if (row.presence == IDEM_PRESENT)
 			return false;
-		if (row.presence == IDEM_BUSY)
-			idem_store_wait(store, values, &row);
+
+		/* either may have waited, beyond the expiry even */
+		if (expired(token))
+			break;
+		values[SPENT_CONSUMED_AT] = TimestampTzGetDatum(GetCurrentTimestamp());
+		if (idem_store_insert(store, values, nulls))
+			return !expired(token);
 	}
 	return false;
 }
@@ -414,26 +407,20 @@ count_issue(const Datum *binding, int32 max_issues, Interval *per)
 	IdemStore	store;
 	bool		counted = false;
 
-	idem_store_open(&store, &idem_token_rate_table, IDEM_WRITE, true);
+	idem_store_open(&store, &idem_token_rate_table, IDEM_WRITE, IDEM_WAIT);
 	while (!counted)
 	{
 		Datum		values[RATE_COLUMNS] = {binding[0], binding[1]};
 		bool		nulls[RATE_COLUMNS] = {false};
 		IdemRow		row;
 
-		idem_store_reserve(&store, binding, 1);
-		idem_store_find(&store, binding, &row);
+		idem_store_seek(&store, binding, &row);
 		if (row.presence == IDEM_ABSENT)
 		{
 			count_in_window(NULL, per, values);
 			counted = idem_store_insert(&store, values, nulls);
-		}
-		idem_store_release(&store);
-
-		if (row.presence == IDEM_BUSY)
-			idem_store_wait(&store, binding, &row);
-		if (row.presence != IDEM_PRESENT)
 			continue;
+		}
 
 		/* refused at once; the clock is read again once the row is locked */
 		refuse_issue(binding, &row, max_issues);
@@ -493,7 +480,7 @@ signing_secret(char *id)
 	IdemStore	store;
 	IdemRow		row;
 
-	idem_store_open(&store, &key_table, IDEM_READ, false);
+	idem_store_open(&store, &key_table, IDEM_READ, IDEM_NO_WAIT);
 	key = PointerGetDatum(cstring_to_text_with_len(last_id, IDEM_TOKEN_KEY_LEN));
 	row.presence = IDEM_ABSENT;
 	if (last_id[0] != '\0')
@@ -527,7 +514,7 @@ verifying_secret(const char *id)
 	IdemStore	store;
 	IdemRow		row;
 
-	idem_store_open(&store, &key_table, IDEM_READ, false);
+	idem_store_open(&store, &key_table, IDEM_READ, IDEM_NO_WAIT);
 	idem_store_read(&store, &key, &row);
 	idem_store_close(&store);
 
