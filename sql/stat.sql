@@ -86,6 +86,45 @@ BEGIN
 END $$;
 SELECT outcome, count FROM pg_temp.counted;
 
+-- claims
+SELECT idem_stat_reset();
+CREATE FUNCTION pg_temp.work(request jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT request';
+SELECT idem_claim('stat a', '1', '{"n": 1}') AS first, idem_claim('stat a', '1', '{"n": 1}') AS duplicate;
+SELECT idem_claim('stat a', '1', '{"n": 2}');
+SELECT idem_respond('stat a', '1', '{}'), idem_respond('stat a', '1', '{}'), idem_response('stat a', '1');
+SELECT * FROM idem_claim_batch('stat b', '{c, a, b, a}');
+SELECT * FROM idem_claim_batch('stat b', '{a, d}');
+SELECT idem_call('stat c', '1', 'pg_temp.work', '1') AS first, idem_call('stat c', '1', 'pg_temp.work', '1') AS duplicate;
+SELECT * FROM idem_handle('stat c', '1', 'pg_temp.work', '1');
+SELECT idem_handle('stat c', '1', 'pg_temp.work', '2');
+SELECT idem_cancel('stat d', '1') AS not_counted, idem_claim('stat d', '1') AS duplicate;
+SELECT idem_policy('stat e', '1 day', 'date');
+\set VERBOSITY sqlstate
+SELECT idem_claim('stat e', '20200101');
+\set VERBOSITY default
+SELECT * FROM idem_claim_batch('stat e', '{20200101-1, 20200101-2, no date}');
+SELECT idem_policy_drop('stat e');
+TABLE pg_temp.counted;
+
+-- attempts
+SELECT idem_stat_reset();
+SELECT status, fence FROM idem_begin('stat f', '1');
+SELECT status, fence FROM idem_begin('stat f', '1');
+SELECT idem_claim('stat f', '1');
+SELECT idem_renew('stat f', '1', 1) > now() AS not_counted, idem_complete('stat f', '1', 1), idem_complete('stat f', '1', 1) AS not_counted;
+SELECT idem_complete('stat f', '1', 2);
+SELECT status, fence FROM idem_begin('stat f', '1');
+SELECT status, fence FROM idem_begin('stat f', '2', '1 millisecond');
+SELECT pg_sleep(0.01) \gset
+SELECT status, fence FROM idem_begin('stat f', '2', takeover => false);
+SELECT status, fence FROM idem_begin('stat f', '2');
+SELECT idem_fail('stat f', '2', 2);
+SELECT status, fence FROM idem_begin('stat f', '2');
+SELECT idem_fail('stat f', '2', 3, retry => false);
+SELECT seq, status, fence FROM idem_begin_batch('stat g', '{1, 2, 1}');
+SELECT seq, status, fence FROM idem_begin_batch('stat g', '{2, 3}');
+TABLE pg_temp.counted;
+
 -- purges: how often, how much, and what the last one did
 SELECT idem_stat_reset();
 SELECT count(idem_claim('stat purge', s::text)) FROM generate_series(1, 1000) s;

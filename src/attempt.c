@@ -82,6 +82,8 @@ idem_begin(PG_FUNCTION_ARGS)
 
 	idem_store_open(&store, &idem_claim_table, IDEM_WRITE, wait);
 	status = idem_claim_take(&store, key, &take, &row);
+	if (status != CLAIM_TAKEN)
+		idem_claim_count(&take, key[CLAIM_SOURCE], status, 1);
 	idem_store_close(&store);
 
 	values[0] = CStringGetTextDatum(status == CLAIM_TAKEN ? "granted" :
@@ -133,6 +135,7 @@ idem_renew(PG_FUNCTION_ARGS)
 		renewed = idem_store_update(&store, &row, row.values, row.nulls);
 	}
 	idem_store_close(&store);
+	idem_stat_no_outcome();
 
 	PG_RETURN_DATUM(row.values[CLAIM_LEASE_UNTIL]);
 }
@@ -206,6 +209,11 @@ finish(FunctionCallInfo fcinfo, IdemClaimStatus outcome)
 		finished = idem_store_update(&store, &row, row.values, row.nulls);
 	}
 	idem_store_close(&store);
+	if (finished)
+		idem_stat_count(outcome == CLAIM_DONE ? IDEM_STAT_ATTEMPT_COMPLETED :
+						IDEM_STAT_ATTEMPT_FAILED, key[CLAIM_SOURCE], 1);
+	else
+		idem_stat_no_outcome();
 
 	return finished;
 }
@@ -257,6 +265,7 @@ stale_error(const Datum *key, const IdemRow *row, int64 fence)
 {
 	int64		current = DatumGetInt64(row->values[CLAIM_FENCE]);
 
+	idem_stat_count_now(IDEM_STAT_ATTEMPT_STALE, key[CLAIM_SOURCE]);
 	ereport(ERROR,
 			(errcode(ERRCODE_IDEM_STALE),
 			 current == fence ?

@@ -63,6 +63,8 @@ idem_claim(PG_FUNCTION_ARGS)
 	if ((status == CLAIM_RUNNING || status == CLAIM_EXPIRED) &&
 		!row.nulls[CLAIM_LEASE_UNTIL])
 		idem_claim_in_progress(&store, key, &row, NULL);
+	if (status != CLAIM_TAKEN)
+		idem_claim_count(&take, key[CLAIM_SOURCE], CLAIM_DONE, 1);
 	idem_store_close(&store);
 
 	PG_RETURN_BOOL(status == CLAIM_TAKEN);
@@ -132,6 +134,7 @@ idem_respond(PG_FUNCTION_ARGS)
 		recorded = idem_store_update(&store, &row, row.values, row.nulls);
 	} while (!recorded);
 	idem_store_close(&store);
+	idem_stat_no_outcome();
 
 	PG_RETURN_BOOL(recorded);
 }
@@ -250,6 +253,7 @@ idem_cancel(PG_FUNCTION_ARGS)
 	status = idem_claim_take(&store, key, &take, &row);
 	if (status == CLAIM_RUNNING)
 		idem_claim_in_progress(&store, key, &row, NULL);
+	idem_claim_count(&take, key[CLAIM_SOURCE], status, 1);
 	idem_store_close(&store);
 
 	if (status == CLAIM_TAKEN)

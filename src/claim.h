@@ -80,6 +80,8 @@ extern IdemClaimStatus idem_claim_admit(const IdemStore *store,
 										IdemKeyMoment moment);
 extern bool idem_claim_is_free(const Datum *key, const IdemTake *take,
 							   const IdemRow *row, IdemClaimStatus *status);
+extern void idem_claim_count(const IdemTake *take, Datum source,
+							 IdemClaimStatus status, uint64 n);
 
 /* digest.c: what is kept of a request */
 extern Datum idem_arg_digest(FunctionCallInfo fcinfo, int argno);

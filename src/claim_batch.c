@@ -63,6 +63,7 @@ static void take_in_order(Batch *batch, bool wait);
 static int	take_free_run(IdemStore *store, Batch *batch, int first);
 static void decide(Batch *batch, int i, IdemClaimStatus status,
 				   const IdemRow *row);
+static void count_answers(const Batch *batch);
 static IdemClaimStatus answer(const Batch *batch, int position);
 static int	compare_batch_keys(const void *a, const void *b);
 
@@ -217,6 +218,7 @@ take_in_order(Batch *batch, bool wait)
 
 	MemoryContextSwitchTo(batch->context);
 	MemoryContextDelete(work);
+	count_answers(batch);
 }
 
 /*
@@ -233,6 +235,7 @@ take_free_run(IdemStore *store, Batch *batch, int first)
 	int			absent[IDEM_RESERVE_MAX];
 	int			nabsent = 0;
 	int			ninserted = 0;
+	int			ntaken = 0;
 	int			n = Min(batch->nkeys - first, IDEM_RESERVE_MAX);
 	int			run;
 	IdemBatchScan scan;
@@ -284,13 +287,17 @@ take_free_run(IdemStore *store, Batch *batch, int first)
 												  IDEM_KEY_IS_INSERTED);
 
 		decide(batch, first + absent[i], status, &rows[i]);
-		if (status != CLAIM_TAKEN)
+		if (status == CLAIM_TAKEN)
+			ntaken++;
+		else
 		{
 			/* forgotten while it was taken: where it is put is not known */
 			idem_store_find(store, key, &rows[i]);
 			idem_store_remove(store, &rows[i]);
 		}
 	}
+	if (ntaken > 0)
+		idem_claim_count(&batch->take, batch->source, CLAIM_TAKEN, ntaken);
 
 	/* somebody inserted without reserving: that key needs another look */
 	return ninserted < nabsent ? absent[ninserted] : run;
@@ -321,6 +328,22 @@ decide(Batch *batch, int i, IdemClaimStatus status, const IdemRow *row)
 		/* as it is stored: a long one is read when it is its turn */
 		detail->response = datumCopy(row->values[CLAIM_RESPONSE], false, -1);
 		MemoryContextSwitchTo(old);
+	}
+}
+
+/* Counts what was not taken, of each status at once. */
+static void
+count_answers(const Batch *batch)
+{
+	uint64		counts[CHAR_MAX + 1] = {0};
+
+	for (int i = 0; i < batch->n; i++)
+		counts[answer(batch, i)]++;
+	for (int status = 0; status < (int) lengthof(counts); status++)
+	{
+		if (counts[status] > 0 && status != CLAIM_TAKEN)
+			idem_claim_count(&batch->take, batch->source, status,
+							 counts[status]);
 	}
 }
 

@@ -123,7 +123,10 @@ call_once(FunctionCallInfo fcinfo, Datum *response)
 		record_answer(&store, key, *response);
 	}
 	else
+	{
+		idem_claim_count(&take, key[CLAIM_SOURCE], CLAIM_DONE, 1);
 		*response = replay(&store, key, &row, status);
+	}
 	idem_store_close(&store);
 
 	return status != CLAIM_TAKEN;
@@ -144,12 +147,15 @@ replay(IdemStore *store, const Datum *key, const IdemRow *row,
 	/* nothing will run, and there is nothing to replay: a mistake */
 	if (DatumGetInt64(row->values[CLAIM_FENCE]) == 0 &&
 		idem_claim_is_own(store, key))
+	{
+		idem_stat_count_now(IDEM_STAT_CLAIM_BUSY, key[CLAIM_SOURCE]);
 		ereport(ERROR,
 				(errcode(ERRCODE_IDEM_IN_PROGRESS),
 				 errmsg("claim is in progress in this transaction"),
 				 errdetail("Key %s was claimed by this transaction, which has not answered it.",
 						   idem_store_key(&idem_claim_table, key)),
 				 errhint("Leave the claim to the call, or do the work here and record its answer with idem_respond.")));
+	}
 	return (Datum) 0;
 }
 

@@ -157,6 +157,7 @@ idem_claim_in_progress(const IdemStore *store, const Datum *key,
 			status == CLAIM_EXPIRED ?
 			"Find out what became of it, then take it over with idem_begin or cancel it." :
 			"Try again when its lease has run out.";
+	idem_stat_count_now(IDEM_STAT_CLAIM_BUSY, key[CLAIM_SOURCE]);
 	ereport(ERROR,
 			(errcode(ERRCODE_IDEM_IN_PROGRESS),
 			 own ? errmsg("claim is in progress in this transaction") :

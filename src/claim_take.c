@@ -61,7 +61,11 @@ idem_claim_take(IdemStore *store, const Datum *key, const IdemTake *take,
 		if (row->presence == IDEM_BUSY)
 			status = CLAIM_BUSY;
 		else if (row->presence == IDEM_ABSENT)
+		{
 			status = insert_new(store, key, take, row);
+			if (status == CLAIM_TAKEN)
+				idem_claim_count(take, key[CLAIM_SOURCE], status, 1);
+		}
 		else if (idem_claim_is_free(key, take, row, &status))
 			status = take_free(store, key, take, row);
 	} while (status == CLAIM_OPEN);
@@ -134,6 +138,48 @@ idem_claim_is_free(const Datum *key, const IdemTake *take, const IdemRow *row,
 		(take->takeover || take->status == CLAIM_CANCELLED);
 }
 
+/*
+ * Counts an answer for n keys.  What is taken is counted where that is done,
+ * anything else by who answers it, for it may raise instead.
+ */
+void
+idem_claim_count(const IdemTake *take, Datum source, IdemClaimStatus status,
+				 uint64 n)
+{
+	bool		attempt = take->ttl != NULL;
+	IdemStatOutcome outcome = IDEM_STAT_CLAIM_DUPLICATE;
+
+	if (take->status == CLAIM_CANCELLED)
+	{
+		idem_stat_no_outcome();
+		return;
+	}
+	switch (status)
+	{
+		case CLAIM_TAKEN:
+			outcome = attempt ? IDEM_STAT_ATTEMPT_GRANTED : IDEM_STAT_CLAIM_FIRST;
+			break;
+		case CLAIM_EXPIRED:
+			outcome = attempt ? IDEM_STAT_ATTEMPT_EXPIRED : IDEM_STAT_CLAIM_BUSY;
+			break;
+		case CLAIM_RUNNING:
+			if (!attempt)
+				outcome = IDEM_STAT_CLAIM_BUSY;
+			break;
+		case CLAIM_BUSY:
+			outcome = IDEM_STAT_CLAIM_BUSY;
+			break;
+		case CLAIM_GONE:
+			outcome = IDEM_STAT_CLAIM_GONE;
+			break;
+		case CLAIM_INVALID:
+			return;
+		default:
+			break;
+	}
+	idem_stat_count(outcome, source, n);
+}
+
 
 /*
  * Inserts a key that was found absent, if it may run.  CLAIM_OPEN: it is
@@ -197,8 +243,13 @@ take_free(IdemStore *store, const Datum *key, const IdemTake *take,
 		idem_claim_new_row(key, take, row);
 		idem_claim_set(row, CLAIM_OWNER, false, owner);
 	}
-	return idem_store_update(store, row, row->values, row->nulls) ?
-		CLAIM_TAKEN : CLAIM_OPEN;
+	if (!idem_store_update(store, row, row->values, row->nulls))
+		return CLAIM_OPEN;
+	if (take->ttl != NULL && !open)
+		idem_stat_count(IDEM_STAT_ATTEMPT_TAKEN_OVER, key[CLAIM_SOURCE], 1);
+	else
+		idem_claim_count(take, key[CLAIM_SOURCE], CLAIM_TAKEN, 1);
+	return CLAIM_TAKEN;
 }
 
 /*
@@ -211,6 +262,7 @@ check_request(const Datum *key, const IdemRow *row, Datum request)
 	if (request == (Datum) 0 || row->nulls[CLAIM_REQUEST] ||
 		idem_same_bytes(request, row->values[CLAIM_REQUEST]))
 		return;
+	idem_stat_count_now(IDEM_STAT_CLAIM_OTHER_REQUEST, key[CLAIM_SOURCE]);
 	ereport(ERROR,
 			(errcode(ERRCODE_IDEM_OTHER_REQUEST),
 			 errmsg("key was used for another request"),
