@@ -265,7 +265,7 @@ LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
 AS 'MODULE_PATHNAME', 'idem_handle';
 
 COMMENT ON FUNCTION @extschema@.idem_handle(pg_catalog.text, pg_catalog.anycompatible, pg_catalog.regproc, pg_catalog.jsonb, pg_catalog.bool, pg_catalog.jsonb) IS
-'as idem_call, and says what it was; replayed: false if the function ran now, true for a duplicate; response: the answer; errors: as idem_call';
+'as idem_call, and says what it was; replayed: false if the function ran now, true for a duplicate; response: the answer, null if another transaction claimed the key and gave none; errors: 22004, 22023, 25006, 40001, 42501, 42804, 42809, 42883, ID409 also if this transaction has claimed the key and not answered it, ID412 if the key was cancelled, ID422, and whatever the function raises';
 
 CREATE FUNCTION @extschema@.idem_cancel(source pg_catalog.text, seq pg_catalog.anycompatible)
 RETURNS pg_catalog.text

@@ -28,7 +28,7 @@ use utf8;
 my $old_keys = 'CALL bench.old_keys(10000)';
 my $call = q{SELECT idem_call('bench', :key, 'bench.do_work', jsonb_build_object('subject', :key::text))};
 my $call_old = q{SELECT idem_call('bench', :old, 'bench.do_work', jsonb_build_object('subject', :old::text))};
-my $claim_work = q{INSERT INTO work (subject, at) SELECT :key, clock_timestamp() WHERE idem_claim('bench', :key)};
+my $claim_work = q{INSERT INTO work (subject, at) SELECT :key, clock_timestamp() WHERE (SELECT idem_claim('bench', :key))};
 my $work = q{INSERT INTO work (subject, at) VALUES (:key, clock_timestamp())};
 my $bare = q{INSERT INTO bare VALUES ('bench', :key, clock_timestamp()) ON CONFLICT DO NOTHING};
 my $bare_loop = q{INSERT INTO bare VALUES ('bench', k, clock_timestamp()) ON CONFLICT DO NOTHING; done := FOUND};

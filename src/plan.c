@@ -484,6 +484,8 @@ idem_plan_read(IdemPlan plan, Oid owner, IdemPlanRow take_row, void *context)
 	int			save_sec_context;
 	int			nestlevel;
 	bool		more = true;
+	MemoryContext spi;
+	MemoryContext rows;
 
 	Assert(kept->nargs == 0 && kept->expected == SPI_OK_SELECT);
 
@@ -504,6 +506,8 @@ idem_plan_read(IdemPlan plan, Oid owner, IdemPlanRow take_row, void *context)
 	AtEOXact_GUC(true, nestlevel);
 	SetUserIdAndSecContext(save_userid, save_sec_context);
 
+	rows = AllocSetContextCreate(CurrentMemoryContext, "idem rows",
+								 ALLOCSET_DEFAULT_SIZES);
 	while (more)
 	{
 		SetUserIdAndSecContext(owner, save_sec_context |
@@ -512,6 +516,7 @@ idem_plan_read(IdemPlan plan, Oid owner, IdemPlanRow take_row, void *context)
 		SPI_cursor_fetch(portal, true, FETCH_ROWS);
 		SetUserIdAndSecContext(save_userid, save_sec_context);
 
+		spi = MemoryContextSwitchTo(rows);
 		for (uint64 i = 0; i < SPI_processed && more; i++)
 		{
 			Datum		values[IDEM_MAX_ATTS];
@@ -521,6 +526,8 @@ idem_plan_read(IdemPlan plan, Oid owner, IdemPlanRow take_row, void *context)
 							  values, nulls);
 			more = take_row(values, nulls, context);
 		}
+		MemoryContextSwitchTo(spi);
+		MemoryContextReset(rows);
 		more = more && SPI_processed == FETCH_ROWS;
 		SPI_freetuptable(SPI_tuptable);
 	}

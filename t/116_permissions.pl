@@ -169,7 +169,7 @@ sub own
 my @more = ('CREATE TABLE idem.mine (i int)', 'CREATE FUNCTION idem.mine() RETURNS int LANGUAGE sql AS $$SELECT 1$$', 'DROP EXTENSION idem', 'ALTER EXTENSION idem UPDATE',
 	'ALTER EXTENSION idem ADD SCHEMA recorder', 'DROP SCHEMA idem CASCADE', 'ALTER SCHEMA idem RENAME TO mine', q{GRANT USAGE ON SCHEMA idem TO PUBLIC; SELECT 1 / has_schema_privilege('public', 'idem', 'USAGE')::int},
 	'ALTER FUNCTION idem_lock(text, interval) OWNER TO CURRENT_USER', 'ALTER FUNCTION idem_lock(text, interval) RENAME TO mine', 'ALTER FUNCTION idem_lock(text, interval) SECURITY DEFINER', 'DROP FUNCTION idem_lock(text, interval)',
-	q{CREATE OR REPLACE FUNCTION public.idem_response(source text, seq text) RETURNS json LANGUAGE sql AS $$SELECT NULL::json$$}, 'CREATE FUNCTION pg_temp.c() RETURNS trigger LANGUAGE c AS $$idem$$, $$idem_state$$',
+	q{CREATE OR REPLACE FUNCTION public.idem_response(source text, seq anycompatible) RETURNS json LANGUAGE sql AS $$SELECT NULL::json$$}, 'CREATE FUNCTION pg_temp.c() RETURNS trigger LANGUAGE c AS $$idem$$, $$idem_state$$',
 	q{SELECT pg_extension_config_dump('idem.claim', 'false')}, q{LOAD '$libdir/idem.so'});
 # the first column of each table
 my %first = map { $_ => $node->safe_psql('app', "SELECT attname FROM pg_attribute WHERE attrelid = '$_'::regclass AND attnum = 1") } @tables;
