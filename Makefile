@@ -21,6 +21,7 @@ OBJS = \
 	src/expire.o \
 	src/key_time.o \
 	src/keytext.o \
+	src/invalidate.o \
 	src/keyvalue.o \
 	src/lock.o \
 	src/machine.o \

@@ -43,6 +43,7 @@
  *		src/owner.c		whose a record is
  *		src/nowait.c	a statement that must not wait
  *		src/target_sql.c	every SQL text that C runs on the caller's tables
+ *		src/invalidate.c	one relcache callback for all of idem
  *		src/arg.c		what an argument may be
  *		src/compat.h	every difference between server versions
  *		src/NAME.h		one header for each family

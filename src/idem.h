@@ -72,6 +72,9 @@ extern Datum idem_integer_datum(Oid type, int64 n);
 extern int	idem_compare_bytes(Datum a, Datum b);
 extern bool idem_same_bytes(Datum a, Datum b);
 
+/* invalidate.c: one relcache callback for all of idem */
+extern void idem_on_relcache(void (*callback) (Datum arg, Oid relid));
+
 typedef enum IdemAccess
 {
 	IDEM_READ,					/* reads only: allowed on a standby */

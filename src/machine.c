@@ -116,7 +116,7 @@ PG_FUNCTION_INFO_V1(idem_verdict);
 void
 idem_machine_init(void)
 {
-	CacheRegisterRelcacheCallback(invalidate, (Datum) 0);
+	idem_on_relcache(invalidate);
 }
 
 /*

@@ -171,7 +171,7 @@ PG_FUNCTION_INFO_V1(idem_retention);
 void
 idem_policy_init(void)
 {
-	CacheRegisterRelcacheCallback(invalidate, (Datum) 0);
+	idem_on_relcache(invalidate);
 }
 
 /*

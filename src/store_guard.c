@@ -79,7 +79,7 @@ static bool is_plain_index(Relation index, int ncolumns);
 void
 idem_table_init(void)
 {
-	CacheRegisterRelcacheCallback(invalidate, (Datum) 0);
+	idem_on_relcache(invalidate);
 	CacheRegisterSyscacheCallback(NAMESPACEOID, invalidate_all, (Datum) 0);
 }
 

@@ -141,7 +141,7 @@ static SPIPlanPtr insert_plan(KeptTarget *entry, TupleDesc desc,
 void
 idem_target_init(void)
 {
-	CacheRegisterRelcacheCallback(invalidate_relation, (Datum) 0);
+	idem_on_relcache(invalidate_relation);
 	CacheRegisterSyscacheCallback(CASTSOURCETARGET, invalidate_all, (Datum) 0);
 }
 
