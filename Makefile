@@ -33,6 +33,7 @@ OBJS = \
 	src/plan.o \
 	src/policy.o \
 	src/purge.o \
+	src/reassign.o \
 	src/row.o \
 	src/row_insert.o \
 	src/rowspec.o \

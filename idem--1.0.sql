@@ -6,10 +6,42 @@
 --
 -- Tables.  Nobody but the owner may touch them: the functions below are the
 -- only way in.  A schema of this name that is already there makes CREATE
--- EXTENSION fail, so nobody can have prepared objects in it.
+-- EXTENSION fail, so nobody can have prepared objects in it.  The exception is
+-- CREATE EXTENSION idem SCHEMA idem, into a schema that is empty and belongs to
+-- whoever creates the extension.
 --
 
-CREATE SCHEMA idem;
+DO LANGUAGE plpgsql $$
+DECLARE
+	objects pg_catalog.int8;
+	owner pg_catalog.name;
+BEGIN
+	IF '@extschema@' OPERATOR(pg_catalog.<>) 'idem' THEN
+		CREATE SCHEMA idem;
+		RETURN;
+	END IF;
+
+	SELECT pg_catalog.count(d.objid), pg_catalog.max(r.rolname::pg_catalog.text)
+	INTO objects, owner
+	FROM pg_catalog.pg_namespace AS n
+		JOIN pg_catalog.pg_roles AS r ON r.oid OPERATOR(pg_catalog.=) n.nspowner
+		LEFT JOIN pg_catalog.pg_depend AS d ON d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_namespace'::pg_catalog.regclass
+			AND d.refobjid OPERATOR(pg_catalog.=) n.oid
+			AND d.classid OPERATOR(pg_catalog.<>) 'pg_catalog.pg_extension'::pg_catalog.regclass
+	WHERE n.nspname OPERATOR(pg_catalog.=) 'idem';
+	IF owner OPERATOR(pg_catalog.<>) CURRENT_USER THEN
+		RAISE EXCEPTION 'schema "idem" belongs to another role'
+			USING ERRCODE = 'insufficient_privilege',
+				DETAIL = pg_catalog.format('It belongs to "%s", who could change what idem keeps in it.', owner),
+				HINT = pg_catalog.format('Run ALTER SCHEMA idem OWNER TO %I, or choose another schema.', CURRENT_USER);
+	ELSIF objects OPERATOR(pg_catalog.>) 0 THEN
+		RAISE EXCEPTION 'schema "idem" is not empty'
+			USING ERRCODE = 'object_not_in_prerequisite_state',
+				DETAIL = pg_catalog.format('It holds %s objects.', objects),
+				HINT = 'Drop them, or choose another schema.';
+	END IF;
+END
+$$;
 
 -- Claims and attempts: one row for each key (source, seq).  In the index seq
 -- comes first: sources are few, and to compare them in each step of a descent
@@ -453,6 +485,34 @@ AS 'MODULE_PATHNAME', 'idem_unlock';
 COMMENT ON FUNCTION @extschema@.idem_unlock(pg_catalog.text, pg_catalog.int8) IS
 'gives a lock that is held with this fence back; false: it is no longer held (expired, released, taken over); errors: 22004, 22023, 25006, 40001, 42501';
 
+CREATE FUNCTION @extschema@.idem_lock_lookup(name pg_catalog.text, OUT held pg_catalog.bool, OUT fence pg_catalog.int8, OUT locked_at pg_catalog.timestamptz, OUT lease_until pg_catalog.timestamptz, OUT owner pg_catalog.name)
+RETURNS pg_catalog.record
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
+AS 'MODULE_PATHNAME', 'idem_lock_lookup';
+
+COMMENT ON FUNCTION @extschema@.idem_lock_lookup(pg_catalog.text) IS
+'what is known of a lock (name: 1 to 255 bytes): held: somebody holds it at this moment; fence: of the latest grant; locked_at: when that was; lease_until: null once it was released or broken; owner: role that it belongs to; held is false and the rest null for a name that was never locked; writes nothing, waits for nobody, works on a standby; errors: 22004, 22023, 42501';
+
+CREATE FUNCTION @extschema@.idem_lock_break(name pg_catalog.text)
+RETURNS pg_catalog.bool
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
+AS 'MODULE_PATHNAME', 'idem_lock_break';
+
+COMMENT ON FUNCTION @extschema@.idem_lock_break(pg_catalog.text) IS
+'for administrators: takes a lock (name: 1 to 255 bytes) away from its holder, whose next check, renewal or release finds it lost; waits for a transaction that has checked the lock; true: it was held and is no longer, false: nobody held it; errors: 22004, 22023, 25006, 40001, 42501';
+
+--
+-- Owners: whose the records are
+--
+
+CREATE FUNCTION @extschema@.idem_reassign(old_owner pg_catalog.name, new_owner pg_catalog.name)
+RETURNS pg_catalog.int8
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
+AS 'MODULE_PATHNAME', 'idem_reassign';
+
+COMMENT ON FUNCTION @extschema@.idem_reassign(pg_catalog.name, pg_catalog.name) IS
+'for administrators: gives all claims, holds and locks of old_owner, which need not exist any more, to the role new_owner, and returns how many; call it before DROP ROLE, and in the transaction of ALTER ROLE RENAME; waits for all transactions that have written to idem''s tables, and keeps others from writing until it commits; errors: 22004, 22023, 25006, 40P01, 42501, 42704 if new_owner does not exist';
+
 --
 -- Rows of the caller's own tables: reached as the caller, found by a primary
 -- key or a unique index
@@ -703,6 +763,9 @@ REVOKE ALL ON PROCEDURE @extschema@.idem_purge(pg_catalog.interval, pg_catalog.i
 REVOKE ALL ON FUNCTION @extschema@.idem_policy(pg_catalog.text, pg_catalog.interval, pg_catalog.text, pg_catalog.timestamptz) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.idem_policy_drop(pg_catalog.text) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION @extschema@.idem_lock_break(pg_catalog.text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.idem_reassign(pg_catalog.name, pg_catalog.name) FROM PUBLIC;
+
 -- a machine decides for every role's rows
 REVOKE ALL ON FUNCTION @extschema@.idem_machine(pg_catalog.text, pg_catalog.text) FROM PUBLIC;
 
@@ -749,7 +812,7 @@ BEGIN
 			AND d.refobjid OPERATOR(pg_catalog.=) e.oid
 			AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass
 			AND d.objid OPERATOR(pg_catalog.=) p.oid
-			AND p.proname OPERATOR(pg_catalog.=) ANY (ARRAY['idem_forget', 'idem_machine', 'idem_policy', 'idem_policy_drop', 'idem_purge', 'idem_stat_counters', 'idem_stat_reset', 'idem_stat_runs', 'idem_stock_add', 'idem_token_rekey'])
+			AND p.proname OPERATOR(pg_catalog.=) ANY (ARRAY['idem_forget', 'idem_lock_break', 'idem_machine', 'idem_policy', 'idem_policy_drop', 'idem_purge', 'idem_reassign', 'idem_stat_counters', 'idem_stat_reset', 'idem_stat_runs', 'idem_stock_add', 'idem_token_rekey'])
 			AND a.grantee OPERATOR(pg_catalog.<>) 0 AND a.grantee OPERATOR(pg_catalog.<>) p.proowner
 	LOOP
 		EXECUTE command;

@@ -39,6 +39,7 @@
  *		src/store.c		our own hot tables, directly or through SQL
  *		src/batch_scan.c	many keys looked up at once
  *		src/store_guard.c	is a table of ours as our script made it?
+ *		src/reassign.c	records change their owner
  *		src/plan.c		every SQL text that C runs on our tables
  *		src/owner.c		whose a record is
  *		src/nowait.c	a statement that must not wait

@@ -143,3 +143,52 @@ SELECT owner, fence FROM idem.lock WHERE name = 'lock role';
 
 DELETE FROM idem.lock WHERE name LIKE 'lock %';
 DROP ROLE regress_lock_m, regress_lock_b, regress_lock_a;
+
+--
+-- Looking at a lock, and breaking it
+--
+SELECT * FROM idem_lock_lookup('lock unknown');
+SELECT idem_lock('lock look', '1 hour'), idem_lock('lock look', '1 hour');
+SELECT held, fence, locked_at BETWEEN now() - interval '1 minute' AND clock_timestamp() AS locked, lease_until - locked_at AS lease, owner = current_user AS mine FROM idem_lock_lookup('lock look');
+SELECT idem_lock_break('lock look'), idem_lock_break('lock look'), idem_lock_break('lock unknown');
+SELECT held, fence, lease_until FROM idem_lock_lookup('lock look');
+-- its holder finds it lost, and the next one has a greater fence
+SELECT idem_lock_renew('lock look', 1), idem_unlock('lock look', 1);
+SELECT pg_temp.try($$SELECT idem_lock_check('lock look', 1)$$);
+SELECT idem_lock('lock look', '10 milliseconds'), pg_sleep(0.02);
+-- an expired one is nobody's to take away
+SELECT held, fence, lease_until IS NULL AS released FROM idem_lock_lookup('lock look');
+SELECT idem_lock_break('lock look');
+-- undone
+BEGIN;
+SELECT idem_lock('lock look', '1 hour');
+SAVEPOINT s;
+SELECT idem_lock_break('lock look');
+ROLLBACK TO s;
+SELECT held, fence FROM idem_lock_lookup('lock look');
+COMMIT;
+-- only reading where that is all there is
+BEGIN READ ONLY;
+SELECT held FROM idem_lock_lookup('lock look');
+SELECT idem_lock_break('lock look');
+ROLLBACK;
+SELECT pg_temp.try('SELECT idem_lock_lookup(NULL)');
+SELECT pg_temp.try($$SELECT idem_lock_lookup('')$$);
+SELECT pg_temp.try($$SELECT idem_lock_lookup(repeat('x', 256))$$);
+SELECT pg_temp.try('SELECT idem_lock_break(NULL)');
+SELECT pg_temp.try($$SELECT idem_lock_break('')$$);
+-- of another role: nothing; granted to a role, breaking reaches what is its own
+CREATE ROLE regress_lock_breaker;
+SET ROLE regress_lock_breaker;
+SELECT pg_temp.try($$SELECT idem_lock_lookup('lock look')$$);
+SELECT pg_temp.try($$SELECT idem_lock_break('lock look')$$);
+RESET ROLE;
+GRANT EXECUTE ON FUNCTION idem_lock_break TO regress_lock_breaker;
+SET ROLE regress_lock_breaker;
+SELECT pg_temp.try($$SELECT idem_lock_break('lock look')$$);
+SELECT idem_lock('lock own', '1 hour'), idem_lock_break('lock own');
+RESET ROLE;
+REVOKE EXECUTE ON FUNCTION idem_lock_break FROM regress_lock_breaker;
+DROP ROLE regress_lock_breaker;
+SELECT idem_lock_break('lock look');
+DELETE FROM idem.lock WHERE name IN ('lock look', 'lock own');

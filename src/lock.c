@@ -14,6 +14,8 @@
  *		idem_unlock		gives it back; false if it is no longer held
  *		idem_lock_check	raises ID412 if it is no longer held, and otherwise
  *						keeps it so until the transaction ends
+ *		idem_lock_lookup	what is known of it
+ *		idem_lock_break	takes it away from its holder
  *
  * Why one holder.  Taking a lock inserts the row of a new name, which one
  * wins, or updates the very row version that was judged free, locked before
@@ -30,7 +32,10 @@
  * takes the lock over before the write is committed.  Nothing is left to how
  * long either of them sleeps in between.
  *
- * Renewing and releasing conflict with the check as well: they wait for the
+ * Breaking a lock ends its lease, as releasing does, so its holder finds it lost
+ * at the next check, and whoever takes it next has a greater fence.
+ *
+ * Renewing, releasing and breaking conflict with the check as well: they wait for the
  * checking transaction to end, and read the clock after that.
  *
  * A grant is flushed at commit, whatever synchronous_commit says: its fence
@@ -40,10 +45,12 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "store.h"
+#include "lock.h"
 
+#include "access/htup_details.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -61,7 +68,7 @@ typedef enum LockColumn
 
 #define LOCK_NAME_MAX		255
 
-static IdemTable lock_table = {
+IdemTable	idem_lock_table = {
 	.relname = "lock",
 	.keyname = "name",
 	.nkeys = 1,
@@ -90,6 +97,8 @@ PG_FUNCTION_INFO_V1(idem_lock);
 PG_FUNCTION_INFO_V1(idem_lock_renew);
 PG_FUNCTION_INFO_V1(idem_lock_check);
 PG_FUNCTION_INFO_V1(idem_unlock);
+PG_FUNCTION_INFO_V1(idem_lock_lookup);
+PG_FUNCTION_INFO_V1(idem_lock_break);
 
 
 /*
@@ -106,7 +115,7 @@ idem_lock(PG_FUNCTION_ARGS)
 	IdemRow		row;
 	bool		taken;
 
-	idem_store_open(&store, &lock_table, IDEM_WRITE, IDEM_NO_WAIT_ANSWER);
+	idem_store_open(&store, &idem_lock_table, IDEM_WRITE, IDEM_NO_WAIT_ANSWER);
 	taken = take(&store, name, ttl, &row);
 	idem_store_close(&store);
 	idem_stat_count(taken ? IDEM_STAT_LOCK_GRANTED : IDEM_STAT_LOCK_REFUSED,
@@ -146,12 +155,12 @@ idem_lock_check(PG_FUNCTION_ARGS)
 	idem_arg_not_null(fcinfo, 1, "fence");
 	fence = PG_GETARG_INT64(1);
 
-	idem_store_open(&store, &lock_table, IDEM_WRITE, IDEM_WAIT);
+	idem_store_open(&store, &idem_lock_table, IDEM_WRITE, IDEM_WAIT);
 	do
 	{
 		idem_store_find(&store, &name, &row);
 		if (row.presence == IDEM_PRESENT)
-			idem_check_owner(&lock_table, &name, row.values[LOCK_OWNER]);
+			idem_check_owner(&idem_lock_table, &name, row.values[LOCK_OWNER]);
 		if (!is_granted(&row, fence))
 			lost_error(name, &row, fence);
 		locked = idem_store_lock(&store, &row, IDEM_LOCK_SHARE);
@@ -176,6 +185,84 @@ idem_unlock(PG_FUNCTION_ARGS)
 }
 
 
+/*
+ * idem_lock_lookup(name) -> (held, fence, locked_at, lease_until, owner)
+ *
+ * What is known of a lock at this moment.
+ */
+Datum
+idem_lock_lookup(PG_FUNCTION_ARGS)
+{
+	Datum		name = get_name(fcinfo);
+	IdemStore	store;
+	IdemRow		row;
+	TupleDesc	desc;
+	Datum		values[5] = {BoolGetDatum(false)};
+	bool		nulls[5] = {false, true, true, true, true};
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+
+	idem_store_open(&store, &idem_lock_table, IDEM_READ, IDEM_NO_WAIT);
+	idem_store_read(&store, &name, &row);
+	idem_store_close(&store);
+
+	if (row.presence == IDEM_PRESENT)
+	{
+		const LockColumn columns[3] = {LOCK_FENCE, LOCK_LOCKED_AT, LOCK_LEASE_UNTIL};
+
+		idem_check_owner(&idem_lock_table, &name, row.values[LOCK_OWNER]);
+		values[0] = BoolGetDatum(is_live(&row));
+		for (int i = 0; i < 3; i++)
+		{
+			values[i + 1] = row.values[columns[i]];
+			nulls[i + 1] = row.nulls[columns[i]];
+		}
+		values[4] = DirectFunctionCall1(text_name, row.values[LOCK_OWNER]);
+		nulls[4] = false;
+	}
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc),
+													  values, nulls)));
+}
+
+/*
+ * idem_lock_break(name) -> boolean
+ *
+ * Takes a lock away from its holder, who finds it lost: for administrators.
+ */
+Datum
+idem_lock_break(PG_FUNCTION_ARGS)
+{
+	Datum		name = get_name(fcinfo);
+	IdemStore	store;
+	IdemRow		row;
+	bool		broken = false;
+
+	idem_store_open(&store, &idem_lock_table, IDEM_WRITE, IDEM_WAIT);
+	while (!broken)
+	{
+		idem_store_find(&store, &name, &row);
+		if (row.presence == IDEM_ABSENT)
+			break;
+		if (!idem_is_administrator())
+			idem_check_owner(&idem_lock_table, &name, row.values[LOCK_OWNER]);
+		if (!is_live(&row))
+			break;
+		if (!idem_store_lock(&store, &row, IDEM_LOCK_UPDATE))
+			continue;
+
+		/* the wait for whoever has checked it may have outlived the lease */
+		if (!is_live(&row))
+			break;
+		row.nulls[LOCK_LEASE_UNTIL] = true;
+		broken = idem_store_update(&store, &row, row.values, row.nulls);
+	}
+	idem_store_close(&store);
+
+	PG_RETURN_BOOL(broken);
+}
+
+
 /* Takes a lock if it is free; row is its row after. */
 static bool
 take(IdemStore *store, Datum name, const Interval *ttl, IdemRow *row)
@@ -196,7 +283,7 @@ take(IdemStore *store, Datum name, const Interval *ttl, IdemRow *row)
 			continue;
 		}
 
-		idem_check_owner(&lock_table, &name, row->values[LOCK_OWNER]);
+		idem_check_owner(&idem_lock_table, &name, row->values[LOCK_OWNER]);
 		if (is_live(row))
 			return false;
 		if (!idem_store_lock(store, row, IDEM_LOCK_UPDATE))
@@ -239,12 +326,12 @@ change_held(FunctionCallInfo fcinfo, const Interval *ttl)
 	idem_arg_not_null(fcinfo, 1, "fence");
 	fence = PG_GETARG_INT64(1);
 
-	idem_store_open(&store, &lock_table, IDEM_WRITE, IDEM_WAIT);
+	idem_store_open(&store, &idem_lock_table, IDEM_WRITE, IDEM_WAIT);
 	while (!changed)
 	{
 		idem_store_find(&store, &name, &row);
 		if (row.presence == IDEM_PRESENT)
-			idem_check_owner(&lock_table, &name, row.values[LOCK_OWNER]);
+			idem_check_owner(&idem_lock_table, &name, row.values[LOCK_OWNER]);
 		if (!is_granted(&row, fence))
 			break;
 		if (!idem_store_lock(&store, &row, IDEM_LOCK_UPDATE))
@@ -291,7 +378,7 @@ is_granted(const IdemRow *row, int64 fence)
 static void
 lost_error(Datum name, const IdemRow *row, int64 fence)
 {
-	char	   *key = idem_store_key(&lock_table, &name);
+	char	   *key = idem_store_key(&idem_lock_table, &name);
 	bool		known = row->presence == IDEM_PRESENT;
 	int64		current = known ? DatumGetInt64(row->values[LOCK_FENCE]) : 0;
 
@@ -306,7 +393,7 @@ lost_error(Datum name, const IdemRow *row, int64 fence)
 			 errdetail("Key %s has fence %lld; fence %lld was given.",
 					   key, (long long) current, (long long) fence) :
 			 row->nulls[LOCK_LEASE_UNTIL] ?
-			 errdetail("Key %s was released; fence %lld was given.",
+			 errdetail("Key %s was released, or broken; fence %lld was given.",
 					   key, (long long) fence) :
 			 errdetail("Key %s expired at %s; fence %lld was given.", key,
 					   timestamptz_to_str(DatumGetTimestampTz(row->values[LOCK_LEASE_UNTIL])),

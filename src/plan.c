@@ -104,6 +104,43 @@ static IdemKeptPlan kept_plans[IDEM_PLANS] = {
 		.expected = SPI_OK_SELECT
 	},
 
+	[IDEM_PLAN_CLAIM_LOCK_TABLE] = {
+		.text = "LOCK TABLE idem.claim IN SHARE ROW EXCLUSIVE MODE",
+		.expected = SPI_OK_UTILITY
+	},
+	[IDEM_PLAN_CLAIM_REASSIGN] = {
+		.text = "UPDATE idem.claim SET owner = $2"
+		" WHERE owner OPERATOR(pg_catalog.=) $1",
+		.expected = SPI_OK_UPDATE,
+		.nargs = 2,
+		.argtypes = {TEXTOID, TEXTOID},
+		.metadata = true
+	},
+	[IDEM_PLAN_HOLD_LOCK_TABLE] = {
+		.text = "LOCK TABLE idem.hold IN SHARE ROW EXCLUSIVE MODE",
+		.expected = SPI_OK_UTILITY
+	},
+	[IDEM_PLAN_HOLD_REASSIGN] = {
+		.text = "UPDATE idem.hold SET owner = $2"
+		" WHERE owner OPERATOR(pg_catalog.=) $1",
+		.expected = SPI_OK_UPDATE,
+		.nargs = 2,
+		.argtypes = {TEXTOID, TEXTOID},
+		.metadata = true
+	},
+	[IDEM_PLAN_LOCK_LOCK_TABLE] = {
+		.text = "LOCK TABLE idem.lock IN SHARE ROW EXCLUSIVE MODE",
+		.expected = SPI_OK_UTILITY
+	},
+	[IDEM_PLAN_LOCK_REASSIGN] = {
+		.text = "UPDATE idem.lock SET owner = $2"
+		" WHERE owner OPERATOR(pg_catalog.=) $1",
+		.expected = SPI_OK_UPDATE,
+		.nargs = 2,
+		.argtypes = {TEXTOID, TEXTOID},
+		.metadata = true
+	},
+
 	/* one row always; both null if there is no such machine */
 	[IDEM_PLAN_TRANSITION_LOAD] = {
 		.text = "SELECT pg_catalog.array_agg(from_state ORDER BY position),"
