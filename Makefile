@@ -47,6 +47,7 @@ OBJS = \
 	src/store_guard.o \
 	src/store_sql.o \
 	src/target.o \
+	src/target_cache.o \
 	src/target_sql.o \
 	src/token.o \
 	src/tokentext.o \

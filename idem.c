@@ -24,6 +24,7 @@
  *		src/newer.c		the trigger that skips stale updates
  *		src/trigger.c	what our row triggers have in common
  *		src/target.c	a table of the caller's and the key of one row
+ *		src/target_cache.c	what a session keeps of such tables
  *		src/rowspec.c	what the catalog says of that table and key
  *		src/keyvalue.c	a key value, as its column takes it
  *		src/keytext.c	does a type take all that a text says?

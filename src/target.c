@@ -6,7 +6,7 @@
  * The contract.  A target is named by an OID: of a table, then the key is its
  * primary key; or of a unique index, then the key is that index's columns, in
  * index order (rowspec.c says which indexes will do).  Nothing is ever looked
- * at or done with other rights than the caller's; the statements (plan.c) go
+ * at or done with other rights than the caller's; the statements (target_sql.c) go
  * through the executor.
  *
  *		IdemTarget	target;
@@ -34,15 +34,8 @@
  * Key values are converted by keyvalue.c and compared as the index itself
  * compares: by its operator, under its collation.
  *
- * What is kept.  One entry for each target and column, with the kept plans
- * for it, at most IDEM_TARGETS; the least recently used gives way and its
- * memory is freed.  Invalidation only marks an entry, and a marked one is
- * looked up anew at its next use.  A plan that the server itself has marked
- * (a renamed schema, a dropped operator) is built again from the catalog, not
- * from its old text, in which a name may by now be somebody else's.  An entry
- * in use is never freed: a trigger on the table may call us for any number of
- * other targets.  In use means that the memory context of our SPI level is
- * there, so that an error, which takes the context away, ends the use too.
+ * What the catalog says, and the plans, are kept from call to call
+ * (target_cache.c).
  *
  * Portions Copyright (c) 2026, the idem authors
  *
@@ -50,100 +43,17 @@
  */
 #include "target.h"
 
-#include "access/relation.h"
 #include "access/table.h"
-#include "catalog/namespace.h"
 #include "executor/spi.h"
 #include "funcapi.h"
-#include "lib/ilist.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
-#include "nodes/pg_list.h"
-#include "storage/lmgr.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
-#include "utils/hsearch.h"
-#include "utils/inval.h"
 #include "utils/lsyscache.h"
-#include "utils/memutils.h"
-#include "utils/plancache.h"
 #include "utils/rel.h"
-#include "utils/syscache.h"
-
-/* Entries kept at most, and plans of idem_target_insert for each. */
-#define IDEM_TARGETS	128
-#define MAX_INSERTS		8
-
-/* A kept plan for inserting rows that have the same columns given. */
-typedef struct InsertPlan
-{
-	int			ngiven;
-	AttrNumber *given;
-	SPIPlanPtr	plan;
-} InsertPlan;
-
-typedef struct TargetKey
-{
-	Oid			relid;			/* as given: table or index */
-	NameData	column;			/* empty if none */
-} TargetKey;
-
-typedef struct KeptTarget
-{
-	TargetKey	name;
-	IdemRowSpec spec;
-	bool		stale;			/* look it up anew */
-	int			uses;			/* calls that are at work with it */
-	IdemKeyCast *casts;			/* one for each column of the key */
-	SPIPlanPtr	plans[IDEM_ROW_PLANS];	/* NULL until the first use */
-	List	   *inserts;		/* of InsertPlan, the newest first */
-	MemoryContext context;		/* holds all this but the plans */
-	dlist_node	node;			/* in recent or in discarded */
-} KeptTarget;
-
-typedef struct TargetSlot
-{
-	TargetKey	name;
-	KeptTarget *entry;
-} TargetSlot;
-
-static HTAB *targets = NULL;	/* of TargetSlot */
-static MemoryContext targets_context = NULL;
-static dlist_head recent = DLIST_STATIC_INIT(recent);
-static dlist_head discarded = DLIST_STATIC_INIT(discarded);
-
-/* What is being looked up at this moment, for the callback. */
-static struct
-{
-	Oid			heap;
-	Oid			index;
-	bool		stale;
-}			filling;
 
 static void look_again(IdemTarget *target);
-static void invalidate_relation(Datum arg, Oid relid);
-static void invalidate_all(Datum arg, int cacheid, uint32 hashvalue);
-static KeptTarget *find_entry(const TargetKey *name, LOCKMODE lockmode);
-static KeptTarget *kept_entry(const TargetKey *name);
-static KeptTarget *make_entry(const TargetKey *name, Oid heap);
-static void keep_entry(KeptTarget *entry);
-static void discard_entry(KeptTarget *entry);
-static void free_discarded(void);
-static void end_use(void *arg);
-static bool is_planned(SPIPlanPtr plan);
-static void plan_by_index(SPIPlanPtr plan);
-static SPIPlanPtr insert_plan(KeptTarget *entry, TupleDesc desc,
-							  const AttrNumber *given, int ngiven,
-							  bool arbiter);
 
-
-/* Registers the callbacks before anything is looked up. */
-void
-idem_target_init(void)
-{
-	idem_on_relcache(invalidate_relation);
-	CacheRegisterSyscacheCallback(CASTSOURCETARGET, invalidate_all, (Datum) 0);
-}
 
 /*
  * Finds a target, and a column of it unless that is NULL, and locks the table
@@ -153,28 +63,14 @@ void
 idem_target_open(IdemTarget *target, Oid relid, const char *column,
 				 LOCKMODE lockmode)
 {
-	MemoryContextCallback *callback;
-	TargetKey	name;
 	int			code;
 
 	target->caller = CurrentMemoryContext;
 	if ((code = SPI_connect()) != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed: %s", SPI_result_code_string(code));
 
-	free_discarded();
-	memset(&name, 0, sizeof(name));
-	name.relid = relid;
-	if (column != NULL)
-		strlcpy(NameStr(name.column), column, NAMEDATALEN);
-
-	callback = palloc(sizeof(MemoryContextCallback));
-	target->entry = find_entry(&name, lockmode);
-	target->spec = &target->entry->spec;
-
-	callback->func = end_use;
-	callback->arg = target->entry;
-	target->entry->uses++;
-	MemoryContextRegisterResetCallback(CurrentMemoryContext, callback);
+	target->kept = idem_kept_target_open(relid, column, lockmode);
+	target->spec = &target->kept->spec;
 	target->rel = table_open(target->spec->heap, NoLock);
 	target->guarded = target->spec->guarded;
 }
@@ -213,7 +109,7 @@ idem_target_key(IdemTarget *target, FunctionCallInfo fcinfo, int argno)
 							   get_rel_name(spec->heap)),
 					 errhint("Pass a value for each of (%s).",
 							 idem_target_columns(target))));
-		target->key[i] = idem_key_value(&target->entry->casts[i], spec->heap,
+		target->key[i] = idem_key_value(&target->kept->casts[i], spec->heap,
 										&spec->key[i], types[i], values[i]);
 	}
 	look_again(target);
@@ -227,33 +123,15 @@ bool
 idem_target_execute(IdemTarget *target, IdemRowPlan plan, Datum value,
 					Datum *result, bool *resultnull)
 {
-	KeptTarget *entry = target->entry;
+	int			nkeys = target->spec->nkeys;
 	Datum		values[INDEX_MAX_KEYS + 1];
 
-	/* an outer call may be at work with this very plan: then it stays */
-	if (entry->plans[plan] != NULL && entry->uses == 1 &&
-		!SPI_plan_is_valid(entry->plans[plan]))
-	{
-		SPIPlanPtr	old = entry->plans[plan];
-
-		entry->plans[plan] = NULL;
-		SPI_freeplan(old);
-	}
-	if (entry->plans[plan] == NULL)
-	{
-		SPIPlanPtr	new = idem_plan_row(&entry->spec, plan);
-
-		if (SPI_keepplan(new) != 0)
-			elog(ERROR, "SPI_keepplan failed");
-		entry->plans[plan] = new;
-	}
-	if (!entry->spec.partitioned && !is_planned(entry->plans[plan]))
-		plan_by_index(entry->plans[plan]);
-
-	memcpy(values, target->key, entry->spec.nkeys * sizeof(Datum));
-	values[entry->spec.nkeys] = value;
-	return idem_plan_row_execute(&entry->spec, entry->plans[plan], plan,
-								 values, target->caller, result, resultnull);
+	memcpy(values, target->key, nkeys * sizeof(Datum));
+	values[nkeys] = value;
+	return idem_plan_row_execute(target->spec,
+								 idem_kept_target_plan(target->kept, plan),
+								 plan, values, target->caller,
+								 result, resultnull);
 }
 
 /*
@@ -278,8 +156,9 @@ idem_target_insert(IdemTarget *target, TupleDesc desc, const Datum *values,
 		given[ngiven++] = i + 1;
 	}
 	return idem_plan_row_execute(target->spec,
-								 insert_plan(target->entry, desc, given,
-											 ngiven, arbiter),
+								 idem_kept_target_insert_plan(target->kept,
+															  desc, given,
+															  ngiven, arbiter),
 								 IDEM_ROW_INSERT, given_values,
 								 target->caller, result, &isnull);
 }
@@ -346,10 +225,10 @@ static void
 look_again(IdemTarget *target)
 {
 	const IdemRowSpec *spec = target->spec;
-	const char *column = NameStr(target->entry->name.column);
+	const char *column = target->kept->column;
 	IdemRowSpec now = {0};
 
-	if (!target->entry->stale)
+	if (!target->kept->stale)
 		return;
 	idem_spec_read(&now, target->rel, spec->index, column);
 	if (now.column != spec->column || now.columntype != spec->columntype)
@@ -360,287 +239,4 @@ look_again(IdemTarget *target)
 				 errdetail("Column \"%s\" is another one now.", column),
 				 errhint("Let casts and the checks of domains leave the table alone.")));
 	target->guarded = now.guarded;
-}
-
-/*
- * These two may run whenever a lock is taken or the catalog is read, also
- * while an entry is at work, so they only mark.
- */
-static void
-invalidate_relation(Datum arg, Oid relid)
-{
-	dlist_iter	iter;
-
-	if (relid == InvalidOid || relid == filling.heap || relid == filling.index)
-		filling.stale = true;
-	dlist_foreach(iter, &recent)
-	{
-		KeptTarget *entry = dlist_container(KeptTarget, node, iter.cur);
-
-		if (relid == InvalidOid || relid == entry->spec.heap ||
-			relid == entry->spec.index)
-			entry->stale = true;
-	}
-}
-
-static void
-invalidate_all(Datum arg, int cacheid, uint32 hashvalue)
-{
-	invalidate_relation((Datum) 0, InvalidOid);
-}
-
-/* The entry of a target that is locked now; looked up if need be. */
-static KeptTarget *
-find_entry(const TargetKey *name, LOCKMODE lockmode)
-{
-	for (;;)
-	{
-		KeptTarget *entry = kept_entry(name);
-		Oid			heap;
-
-		if (entry != NULL && entry->stale)
-		{
-			discard_entry(entry);
-			entry = NULL;
-		}
-
-		/* taking the lock shows us what others did to the table before */
-		heap = entry != NULL ? entry->spec.heap : idem_spec_table(name->relid);
-		LockRelationOid(heap, lockmode);
-
-		if (entry != NULL && !entry->stale)
-		{
-			dlist_move_head(&recent, &entry->node);
-			return entry;
-		}
-		if (entry == NULL && idem_spec_table(name->relid) == heap)
-		{
-			entry = make_entry(name, heap);
-
-			if (entry != NULL)
-			{
-				keep_entry(entry);
-				return entry;
-			}
-		}
-
-		/* the name of another table by now, or changed while we looked */
-		UnlockRelationOid(heap, lockmode);
-		CHECK_FOR_INTERRUPTS();
-	}
-}
-
-/* The entry that is kept for a target, NULL if none. */
-static KeptTarget *
-kept_entry(const TargetKey *name)
-{
-	TargetSlot *slot;
-
-	/* most often it is the one used before */
-	if (!dlist_is_empty(&recent))
-	{
-		KeptTarget *entry = dlist_head_element(KeptTarget, node, &recent);
-
-		if (memcmp(&entry->name, name, sizeof(TargetKey)) == 0)
-			return entry;
-	}
-	if (targets == NULL)
-		return NULL;
-	slot = hash_search(targets, name, HASH_FIND, NULL);
-	return slot != NULL ? slot->entry : NULL;
-}
-
-/*
- * Looks up a target in the catalog.  NULL: it changed meanwhile.  Until
- * keep_entry the entry belongs to the call, so that an error frees it.
- */
-static KeptTarget *
-make_entry(const TargetKey *name, Oid heapid)
-{
-	MemoryContext context;
-	MemoryContext old;
-	KeptTarget *entry;
-	Relation	heap;
-
-	filling.heap = heapid;
-	filling.index = name->relid;
-	filling.stale = false;
-
-	heap = relation_open(heapid, NoLock);
-	if (name->relid == heapid)
-		filling.index = idem_spec_primary_key(heap);
-
-	context = AllocSetContextCreate(CurrentMemoryContext, "idem target",
-									ALLOCSET_SMALL_SIZES);
-	old = MemoryContextSwitchTo(context);
-	entry = palloc0(sizeof(KeptTarget));
-	entry->name = *name;
-	entry->context = context;
-	idem_spec_read(&entry->spec, heap, filling.index, NameStr(name->column));
-	entry->casts = palloc0(entry->spec.nkeys * sizeof(IdemKeyCast));
-	MemoryContextSwitchTo(old);
-
-	relation_close(heap, NoLock);
-	if (!filling.stale)
-		return entry;
-	MemoryContextDelete(context);
-	return NULL;
-}
-
-/* Makes an entry one of those that are kept. */
-static void
-keep_entry(KeptTarget *entry)
-{
-	TargetSlot *slot;
-
-	if (targets_context == NULL)
-		targets_context = AllocSetContextCreate(CacheMemoryContext,
-												"idem targets",
-												ALLOCSET_SMALL_SIZES);
-	if (targets == NULL)
-	{
-		HASHCTL		ctl;
-
-		ctl.keysize = sizeof(TargetKey);
-		ctl.entrysize = sizeof(TargetSlot);
-		ctl.hcxt = targets_context;
-		targets = hash_create("idem targets", IDEM_TARGETS, &ctl,
-							  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	}
-	while (hash_get_num_entries(targets) >= IDEM_TARGETS)
-		discard_entry(dlist_tail_element(KeptTarget, node, &recent));
-
-	slot = hash_search(targets, &entry->name, HASH_ENTER, NULL);
-	slot->entry = entry;
-	dlist_push_head(&recent, &entry->node);
-	MemoryContextSetParent(entry->context, targets_context);
-}
-
-/* Forgets an entry; its memory goes once nobody is at work with it. */
-static void
-discard_entry(KeptTarget *entry)
-{
-	(void) hash_search(targets, &entry->name, HASH_REMOVE, NULL);
-	dlist_delete(&entry->node);
-	dlist_push_head(&discarded, &entry->node);
-}
-
-/* Frees what was discarded and is no longer in use. */
-static void
-free_discarded(void)
-{
-	dlist_mutable_iter iter;
-
-	dlist_foreach_modify(iter, &discarded)
-	{
-		KeptTarget *entry = dlist_container(KeptTarget, node, iter.cur);
-		ListCell   *lc;
-
-		if (entry->uses > 0)
-			continue;
-		dlist_delete(&entry->node);
-		for (int i = 0; i < IDEM_ROW_PLANS; i++)
-			if (entry->plans[i] != NULL)
-				SPI_freeplan(entry->plans[i]);
-		foreach(lc, entry->inserts)
-			SPI_freeplan(((InsertPlan *) lfirst(lc))->plan);
-		MemoryContextDelete(entry->context);
-	}
-}
-
-/* Runs when the memory of a call goes, by idem_target_close or an error. */
-static void
-end_use(void *arg)
-{
-	((KeptTarget *) arg)->uses--;
-}
-
-/* Would the server run a kept plan as it is, and not plan it again? */
-static bool
-is_planned(SPIPlanPtr plan)
-{
-	CachedPlanSource *source = linitial(SPI_plan_get_plan_sources(plan));
-
-	return source->is_valid && source->gplan != NULL &&
-		source->gplan->is_valid &&
-		(!source->dependsOnRLS || source->rewriteRoleId == GetUserId()) &&
-		SearchPathMatchesCurrentEnvironment(source->search_path);
-}
-
-/*
- * Plans a kept plan by the index of the key, whatever the size of the table.
- *
- * The first calls often meet a table of a page or two.  There a sequential
- * scan is cheaper, and the plan would stay one until the next ANALYZE, which
- * a transaction that fills the table does not see.  The cost of a scan that
- * cannot be avoided, as in a policy's subquery, must not call for JIT.
- */
-static void
-plan_by_index(SPIPlanPtr plan)
-{
-	int			level = NewGUCNestLevel();
-	CachedPlan *planned;
-
-	(void) set_config_option("enable_seqscan", "off", PGC_USERSET,
-							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	(void) set_config_option("jit", "off", PGC_USERSET,
-							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	planned = SPI_plan_get_cached_plan(plan);
-	if (planned != NULL)
-		ReleaseCachedPlan(planned, CurrentResourceOwner);
-	AtEOXact_GUC(true, level);
-}
-
-/*
- * The plan that inserts a row with these columns given.  While an outer call
- * is at work with this entry, none of its plans is replaced: then, as for the
- * rare plan without arbiter, what is made here goes with the call.
- */
-static SPIPlanPtr
-insert_plan(KeptTarget *entry, TupleDesc desc, const AttrNumber *given,
-			int ngiven, bool arbiter)
-{
-	Oid		   *types = palloc_array(Oid, ngiven);
-	Size		size = ngiven * sizeof(AttrNumber);
-	InsertPlan *insert = NULL;
-	SPIPlanPtr	plan;
-	MemoryContext old;
-	ListCell   *lc;
-
-	foreach(lc, entry->inserts)
-	{
-		insert = lfirst(lc);
-		if (arbiter && insert->ngiven == ngiven &&
-			memcmp(insert->given, given, size) == 0)
-			break;
-	}
-	if (lc != NULL && (entry->uses > 1 || SPI_plan_is_valid(insert->plan)))
-		return insert->plan;
-
-	for (int i = 0; i < ngiven; i++)
-		types[i] = TupleDescAttr(desc, given[i] - 1)->atttypid;
-	plan = idem_plan_row_insert(&entry->spec, given, types, ngiven, arbiter);
-	if (!arbiter || entry->uses > 1)
-		return plan;
-
-	if (lc != NULL || list_length(entry->inserts) == MAX_INSERTS)
-	{
-		Assert(insert != NULL);
-		entry->inserts = list_delete_ptr(entry->inserts, insert);
-		SPI_freeplan(insert->plan);
-		pfree(insert->given);
-		pfree(insert);
-	}
-
-	old = MemoryContextSwitchTo(entry->context);
-	insert = palloc(sizeof(InsertPlan));
-	insert->ngiven = ngiven;
-	insert->given = palloc(size);
-	memcpy(insert->given, given, size);
-	insert->plan = plan;
-	entry->inserts = lcons(insert, entry->inserts);
-	MemoryContextSwitchTo(old);
-	if (SPI_keepplan(plan) != 0)
-		elog(ERROR, "SPI_keepplan failed");
-	return plan;
 }

@@ -116,24 +116,40 @@ extern char *idem_value_text(Oid type, Datum value);
 /* keytext.c: does a type's input function take all that a text says? */
 extern bool idem_text_is_whole(Oid type, const char *text);
 
+/* target_cache.c: what a session keeps of the tables it works on */
+typedef struct IdemKeptTarget
+{
+	IdemRowSpec spec;
+	const char *column;			/* as given, empty if none */
+	IdemKeyCast *casts;			/* one for each column of the key */
+	bool		stale;			/* the table has changed since */
+} IdemKeptTarget;
+
+extern void idem_target_init(void);
+extern IdemKeptTarget *idem_kept_target_open(Oid relid, const char *column,
+											 LOCKMODE lockmode);
+extern struct _SPI_plan *idem_kept_target_plan(IdemKeptTarget *kept,
+											   IdemRowPlan plan);
+extern struct _SPI_plan *idem_kept_target_insert_plan(IdemKeptTarget *kept,
+													  TupleDesc desc,
+													  const AttrNumber *given,
+													  int ngiven, bool arbiter);
+
 /*
  * target.c: a table of the caller's and the key by which one of its rows is
  * found.  In use from idem_target_open to idem_target_close, which must not be
  * interleaved with other SPI_connect and SPI_finish calls.
  */
-struct KeptTarget;
-
 typedef struct IdemTarget
 {
 	const IdemRowSpec *spec;
 	Datum		key[INDEX_MAX_KEYS];	/* of spec->key[i].basetype each */
 	Relation	rel;			/* the table, open */
 	bool		guarded;		/* as spec->guarded, by now */
-	struct KeptTarget *entry;	/* target.c's own */
+	IdemKeptTarget *kept;
 	MemoryContext caller;		/* where results go */
 } IdemTarget;
 
-extern void idem_target_init(void);
 extern void idem_target_open(IdemTarget *target, Oid relid, const char *column,
 							 LOCKMODE lockmode);
 extern void idem_target_key(IdemTarget *target, FunctionCallInfo fcinfo,
