@@ -18,6 +18,7 @@ OBJS = \
 	src/claim_take.o \
 	src/definition.o \
 	src/digest.o \
+	src/distribute.o \
 	src/expire.o \
 	src/key_time.o \
 	src/keytext.o \

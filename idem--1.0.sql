@@ -740,6 +740,18 @@ COMMENT ON FUNCTION @extschema@.idem_stat_reset() IS
 SELECT @extschema@.idem_stat_reset();
 
 --
+-- More than one machine
+--
+
+CREATE FUNCTION @extschema@.idem_distribute()
+RETURNS pg_catalog.bool
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'idem_distribute';
+
+COMMENT ON FUNCTION @extschema@.idem_distribute() IS
+'for administrators, on the coordinator of a Citus cluster: distributes the tables of idem over its nodes, after which every function works on every node; true: distributed now, false: they were already; errors: 0A000 without Citus, 25006, 55000 if a table is distributed in another way, or a worker has rows of its own in it';
+
+--
 -- Privileges
 --
 
@@ -783,6 +795,9 @@ REVOKE ALL ON FUNCTION @extschema@.idem_stat_reset() FROM PUBLIC;
 REVOKE ALL ON TABLE @extschema@.idem_stat FROM PUBLIC;
 REVOKE ALL ON TABLE @extschema@.idem_stat_run FROM PUBLIC;
 
+-- this moves all tables to other machines
+REVOKE ALL ON FUNCTION @extschema@.idem_distribute() FROM PUBLIC;
+
 -- ALTER DEFAULT PRIVILEGES may have granted all of this to others than PUBLIC
 DO LANGUAGE plpgsql $$
 DECLARE
@@ -812,7 +827,7 @@ BEGIN
 			AND d.refobjid OPERATOR(pg_catalog.=) e.oid
 			AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass
 			AND d.objid OPERATOR(pg_catalog.=) p.oid
-			AND p.proname OPERATOR(pg_catalog.=) ANY (ARRAY['idem_forget', 'idem_lock_break', 'idem_machine', 'idem_policy', 'idem_policy_drop', 'idem_purge', 'idem_reassign', 'idem_stat_counters', 'idem_stat_reset', 'idem_stat_runs', 'idem_stock_add', 'idem_token_rekey'])
+			AND p.proname OPERATOR(pg_catalog.=) ANY (ARRAY['idem_distribute', 'idem_forget', 'idem_lock_break', 'idem_machine', 'idem_policy', 'idem_policy_drop', 'idem_purge', 'idem_reassign', 'idem_stat_counters', 'idem_stat_reset', 'idem_stat_runs', 'idem_stock_add', 'idem_token_rekey'])
 			AND a.grantee OPERATOR(pg_catalog.<>) 0 AND a.grantee OPERATOR(pg_catalog.<>) p.proowner
 	LOOP
 		EXECUTE command;

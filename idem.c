@@ -37,6 +37,7 @@
  *		src/stat.c		counters in shared memory
  *		src/stat_count.c	what is counted when
  *		src/stat_view.c	the counters as rows
+ *		src/distribute.c	our tables on a Citus cluster
  *		src/store.c		our own hot tables, directly or through SQL
  *		src/batch_scan.c	many keys looked up at once
  *		src/store_guard.c	is a table of ours as our script made it?

@@ -50,6 +50,7 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "commands/extension.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/array.h"
@@ -198,6 +199,10 @@ idem_machine_get(const char *name)
 
 	machine = idem_machine_load(name);
 	keep_machine(machine);
+
+	/* of what is defined on another node no message comes here */
+	if (OidIsValid(get_extension_oid("citus", true)))
+		cache_generation++;
 	return machine;
 }
 

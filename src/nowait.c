@@ -17,6 +17,10 @@
  * in waitLockMode what was waited for last.  Should it ever not do so, a rival is
  * told later, and nothing else changes.
  *
+ * On a Citus cluster the wait is on another node, to which a setting of ours
+ * goes only as SET LOCAL, and whose waitLockMode we do not see.  There an insert
+ * may wait longer, and is tried twice.
+ *
  * Portions Copyright (c) 2026, the idem authors
  *
  *-------------------------------------------------------------------------
@@ -24,14 +28,20 @@
 #include "plan.h"
 
 #include "access/xact.h"
+#include "commands/extension.h"
 #include "storage/lockdefs.h"
 #include "storage/proc.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
+/* What an insert may wait on a cluster, at first: a node needs longer. */
+#define CLUSTER_MS		16
+#define CLUSTER_TRIES	2
+
 static bool execute_within(IdemTable *table, IdemStatement statement, Oid owner, const Datum *values,
-						   const bool *nulls, int ms, uint64 *processed);
+						   const bool *nulls, int ms, bool cluster,
+						   uint64 *processed);
 
 
 /*
@@ -42,9 +52,14 @@ bool
 idem_nowait_execute(IdemTable *table, IdemStatement statement, Oid owner, const Datum *values,
 					const bool *nulls, int tries, uint64 *processed)
 {
+	bool		cluster = OidIsValid(get_extension_oid("citus", true));
+
+	if (cluster)
+		tries = Min(tries, CLUSTER_TRIES);
 	for (int i = 0; i < tries; i++)
 	{
-		if (execute_within(table, statement, owner, values, nulls, 1 << i,
+		if (execute_within(table, statement, owner, values, nulls,
+						   cluster ? CLUSTER_MS << i : 1 << i, cluster,
 						   processed))
 			return true;
 		if (MyProc->waitLockMode == ShareLock)
@@ -60,7 +75,7 @@ idem_nowait_execute(IdemTable *table, IdemStatement statement, Oid owner, const 
  */
 static bool
 execute_within(IdemTable *table, IdemStatement statement, Oid owner,
-			   const Datum *values, const bool *nulls, int ms,
+			   const Datum *values, const bool *nulls, int ms, bool cluster,
 			   uint64 *processed)
 {
 	MemoryContext caller = CurrentMemoryContext;
@@ -72,8 +87,11 @@ execute_within(IdemTable *table, IdemStatement statement, Oid owner,
 	PG_TRY();
 	{
 		int			nestlevel = NewGUCNestLevel();
+		int			before = LockTimeout;
 		char		timeout[12];
 
+		if (cluster)
+			idem_plan_lock_timeout(ms);
 		snprintf(timeout, sizeof(timeout), "%d", ms);
 		(void) set_config_option("lock_timeout", timeout, PGC_USERSET,
 								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
@@ -81,6 +99,8 @@ execute_within(IdemTable *table, IdemStatement statement, Oid owner,
 		*processed = idem_table_execute(table, statement, owner, false,
 										values, nulls, NULL, NULL);
 		AtEOXact_GUC(true, nestlevel);
+		if (cluster)
+			idem_plan_lock_timeout(before);
 		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();

@@ -436,6 +436,51 @@ static IdemKeptPlan kept_plans[IDEM_PLANS] = {
 		.argtypes = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID,
 		TIMESTAMPTZOID}
 	},
+
+	/* what follows is only run where the extension citus is */
+	[IDEM_PLAN_CITUS_FIND] = {
+		.text = "SELECT partmethod OPERATOR(pg_catalog.=) 'n'"
+		" AND repmodel OPERATOR(pg_catalog.=) 't',"
+		" pg_catalog.column_to_column_name(logicalrelid, partkey)"
+		" FROM pg_catalog.pg_dist_partition"
+		" WHERE logicalrelid OPERATOR(pg_catalog.=) $1",
+		.expected = SPI_OK_SELECT,
+		.nargs = 1,
+		.argtypes = {REGCLASSOID},
+		.metadata = true
+	},
+
+	/* one row always: the workers that have rows, or do not answer */
+	[IDEM_PLAN_CITUS_ROWS] = {
+		.text = "SELECT pg_catalog.string_agg(pg_catalog.format('%s:%s',"
+		" nodename, nodeport), ', ' ORDER BY nodename, nodeport)"
+		" FROM pg_catalog.run_command_on_workers(pg_catalog.format("
+		"'SELECT EXISTS (SELECT FROM idem.%I)', $1))"
+		" WHERE NOT success OR result OPERATOR(pg_catalog.<>) 'f'",
+		.expected = SPI_OK_SELECT,
+		.nargs = 1,
+		.argtypes = {TEXTOID}
+	},
+	[IDEM_PLAN_CITUS_DISTRIBUTE] = {
+		.text = "SELECT FROM pg_catalog.create_distributed_table($1, $2,"
+		" colocate_with => $3)",
+		.expected = SPI_OK_SELECT,
+		.nargs = 3,
+		.argtypes = {REGCLASSOID, TEXTOID, TEXTOID}
+	},
+	[IDEM_PLAN_CITUS_REFERENCE] = {
+		.text = "SELECT FROM pg_catalog.create_reference_table($1)",
+		.expected = SPI_OK_SELECT,
+		.nargs = 1,
+		.argtypes = {REGCLASSOID}
+	},
+	[IDEM_PLAN_CITUS_TRUNCATE] = {
+		.text = "SELECT FROM"
+		" pg_catalog.truncate_local_data_after_distributing_table($1)",
+		.expected = SPI_OK_SELECT,
+		.nargs = 1,
+		.argtypes = {REGCLASSOID}
+	}
 };
 
 /* How a column stands in a statement. */
@@ -570,6 +615,28 @@ idem_plan_read(IdemPlan plan, Oid owner, IdemPlanRow take_row, void *context)
 	}
 	SPI_cursor_close(portal);
 	SPI_finish();
+}
+
+/*
+ * Sets how long a lock may be waited for to the end of the transaction, on the
+ * nodes of a Citus cluster, too, which take it as a statement only.
+ */
+void
+idem_plan_lock_timeout(int ms)
+{
+	int			nestlevel = NewGUCNestLevel();
+	char		text[64];
+
+	(void) set_config_option("citus.propagate_set_commands", "local",
+							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+							 true, 0, false);
+	snprintf(text, sizeof(text), "SET LOCAL lock_timeout = %d", ms);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	if (SPI_execute(text, false, 0) != SPI_OK_UTILITY)
+		elog(ERROR, "SPI_execute failed for \"%s\"", text);
+	SPI_finish();
+	AtEOXact_GUC(true, nestlevel);
 }
 
 

@@ -74,10 +74,15 @@ typedef enum IdemPlan
 	IDEM_PLAN_TOKEN_SPENT_PURGE_KEYS,
 	IDEM_PLAN_TOKEN_RATE_PURGE_RANGE,
 	IDEM_PLAN_TOKEN_RATE_WINDOW,
-	IDEM_PLAN_TOKEN_RATE_PURGE_KEYS
+	IDEM_PLAN_TOKEN_RATE_PURGE_KEYS,
+	IDEM_PLAN_CITUS_FIND,
+	IDEM_PLAN_CITUS_ROWS,
+	IDEM_PLAN_CITUS_DISTRIBUTE,
+	IDEM_PLAN_CITUS_REFERENCE,
+	IDEM_PLAN_CITUS_TRUNCATE
 } IdemPlan;
 
-#define IDEM_PLANS			(IDEM_PLAN_TOKEN_RATE_PURGE_KEYS + 1)
+#define IDEM_PLANS			(IDEM_PLAN_CITUS_TRUNCATE + 1)
 
 struct _SPI_plan;
 
@@ -149,6 +154,8 @@ typedef bool (*IdemPlanRow) (const Datum *values, const bool *nulls,
 
 extern void idem_plan_read(IdemPlan plan, Oid owner, IdemPlanRow take_row,
 						   void *context);
+
+extern void idem_plan_lock_timeout(int ms);
 
 /* nowait.c: a statement that must not wait */
 #define IDEM_NOWAIT_TRIES	8	/* of an insert: 1, 2, 4 to 128 ms */
