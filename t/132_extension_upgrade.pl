@@ -4,36 +4,18 @@
 use strict;
 use warnings;
 
-use File::Copy 'copy';
-use File::Path 'make_path';
 use FindBin;
 use lib $FindBin::RealBin;
+use CopiedServer;
 use Hermetic;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $pg_config = $ENV{PG_CONFIG} // 'pg_config';
-
-sub config { my ($what) = @_; chomp(my $value = `$pg_config --$what`); return $value; }
-
-# A copy of the server, whose directory of extensions may be written to; it finds its files relative to its programs.
-my $root = PostgreSQL::Test::Utils::tempdir();
-my ($bin, $share, $lib) = map { config($_) } 'bindir', 'sharedir', 'pkglibdir';
-(my $prefix = $bin) =~ s{/bin$}{};
-plan skip_all => 'this server is started by a script' if -e "$bin/postgres.plain";
-make_path("$root$bin", "$root$share");
-system('cp', '-RL', "$share/.", "$root$share") == 0 or die "cp: $share";
-foreach my $program (map { "$bin/$_" } qw(postgres initdb psql pg_ctl pg_config pg_dump))
-{
-	system('cp', '-Lp', $program, "$root$bin") == 0 or die "cp: $program";
-}
-make_path("$root$lib");
-foreach my $library (glob "$lib/*.so") { symlink $library, "$root$lib/" . substr($library, length "$lib/") or die $!; }
-plan skip_all => 'this server cannot be copied' if `$root$bin/pg_config --sharedir` ne "$root$share\n";
+my ($installed, $extensions) = copied_server();
 
 my $script = slurp_file("$FindBin::RealBin/../idem--1.0.sql");
-sub script { my ($version, $text) = @_; append_to_file("$root$share/extension/idem--$version.sql", $text); return; }
+sub script { my ($version, $text) = @_; append_to_file("$extensions/idem--$version.sql", $text); return; }
 script('1.0.1', $script);
 script('1.0--1.0.1', "\\echo Use \"ALTER EXTENSION idem UPDATE TO '1.0.1'\" to load this file. \\quit\n");
 
@@ -59,7 +41,7 @@ my $n = 0;
 my %number = map { $_ => '1.0.1' . ++$n } sort keys %wrong;
 script("1.0--$number{$_}", "$wrong{$_};\n") foreach keys %wrong;
 
-my $node = PostgreSQL::Test::Cluster->new('main', install_path => "$root$prefix");
+my $node = PostgreSQL::Test::Cluster->new('main', install_path => $installed);
 $node->init;
 $node->start;
 $node->safe_psql('postgres', 'CREATE ROLE somebody');
