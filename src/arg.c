@@ -104,11 +104,10 @@ idem_arg_seqs(FunctionCallInfo fcinfo, int argno, Datum **seqs)
 {
 	const SeqType *type;
 	ArrayType  *array;
-	int16		typlen;
-	bool		typbyval;
-	char		typalign;
-	bool	   *nulls;
-	int			n;
+	ArrayIterator elements;
+	Datum		value;
+	bool		isnull;
+	int			n = 0;
 
 	type = seq_type(fcinfo, argno, "seqs", true);
 	idem_arg_not_null(fcinfo, argno, "seqs");
@@ -120,21 +119,21 @@ idem_arg_seqs(FunctionCallInfo fcinfo, int argno, Datum **seqs)
 				 errdetail("\"seqs\" has %d dimensions.", ARR_NDIM(array)),
 				 errhint("Pass an array such as ARRAY['1', '2'].")));
 
-	get_typlenbyvalalign(ARR_ELEMTYPE(array), &typlen, &typbyval, &typalign);
-	deconstruct_array(array, ARR_ELEMTYPE(array), typlen, typbyval, typalign,
-					  seqs, &nulls, &n);
-	for (int i = 0; i < n; i++)
+	*seqs = palloc_extended(ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array)) *
+							sizeof(Datum), MCXT_ALLOC_HUGE);
+	elements = array_create_iterator(array, 0, NULL);
+	while (array_iterate(elements, &value, &isnull))
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (nulls[i])
+		if (isnull)
 			ereport(ERROR,
 					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 					 errmsg("argument \"seqs\" must not contain nulls"),
-					 errdetail("Element %d of \"seqs\" is null.", i + 1),
+					 errdetail("Element %d of \"seqs\" is null.", n + 1),
 					 errhint("Remove the nulls, for instance with array_remove(seqs, NULL).")));
-		(*seqs)[i] = seq_text(type, (*seqs)[i], "seqs");
+		(*seqs)[n++] = seq_text(type, value, "seqs");
 	}
-	pfree(nulls);
+	array_free_iterator(elements);
 	return n;
 }
 

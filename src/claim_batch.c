@@ -65,7 +65,7 @@ static void decide(Batch *batch, int i, IdemClaimStatus status,
 				   const IdemRow *row);
 static void count_answers(const Batch *batch);
 static IdemClaimStatus answer(const Batch *batch, int position);
-static int	compare_batch_keys(const void *a, const void *b);
+static void sort_keys(BatchKey *keys, BatchKey *spare, int n);
 
 PG_FUNCTION_INFO_V1(idem_claim_batch);
 PG_FUNCTION_INFO_V1(idem_begin_batch);
@@ -154,6 +154,7 @@ static void
 get_batch(FunctionCallInfo fcinfo, Batch *batch)
 {
 	BatchKey   *keys;
+	BatchKey   *spare;
 
 	batch->context = CurrentMemoryContext;
 	batch->source = PointerGetDatum(idem_arg_text(fcinfo, 0, "source",
@@ -169,7 +170,9 @@ get_batch(FunctionCallInfo fcinfo, Batch *batch)
 	}
 
 	/* the first of equals stands before the others, and stands for them */
-	qsort(keys, batch->n, sizeof(BatchKey), compare_batch_keys);
+	spare = palloc_extended(batch->n * sizeof(BatchKey), MCXT_ALLOC_HUGE);
+	sort_keys(keys, spare, batch->n);
+	pfree(spare);
 	for (int i = 0; i < batch->n; i++)
 	{
 		if (batch->nkeys == 0 ||
@@ -359,16 +362,35 @@ answer(const Batch *batch, int position)
 	return key->status;
 }
 
-/* qsort comparator: bytewise, then as they were given. */
-static int
-compare_batch_keys(const void *a, const void *b)
+/*
+ * Sorts keys bytewise, equal ones as they were given.  By merging, since the
+ * caller chooses the order of the input, and the server's qsort can be led into
+ * quadratic time.  What is in order already is only compared once.
+ */
+static void
+sort_keys(BatchKey *keys, BatchKey *spare, int n)
 {
-	const BatchKey *ka = a;
-	const BatchKey *kb = b;
-	int			result = idem_compare_bytes(ka->seq, kb->seq);
+	int			half = n / 2;
+	int			left = 0;
+	int			right = half;
+	int			next = 0;
 
+	if (n < 2)
+		return;
 	CHECK_FOR_INTERRUPTS();
-	if (result == 0)
-		result = ka->position - kb->position;
-	return result;
+	sort_keys(keys, spare, half);
+	sort_keys(keys + half, spare, n - half);
+	if (idem_compare_bytes(keys[half - 1].seq, keys[half].seq) <= 0)
+		return;
+
+	/* the left half makes room, and what is left of the right half stays */
+	memcpy(spare, keys, half * sizeof(BatchKey));
+	while (left < half)
+	{
+		if (right < n &&
+			idem_compare_bytes(keys[right].seq, spare[left].seq) < 0)
+			keys[next++] = keys[right++];
+		else
+			keys[next++] = spare[left++];
+	}
 }
