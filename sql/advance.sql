@@ -8,17 +8,11 @@ SET client_min_messages = warning;
 CREATE SCHEMA advance_test;
 SET search_path = advance_test, public;
 
-CREATE FUNCTION public.advance_error_of(statement text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-	code text; message text; detail text; hint text; result text;
-BEGIN
-	EXECUTE statement INTO result;
-	RETURN format('no error, %s', coalesce(result, 'NULL'));
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, message = MESSAGE_TEXT,
-		detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-	RETURN format(E'%s: %s\n  DETAIL: %s\n  HINT: %s', code, message, detail, hint);
-END $$;
+\set ECHO none
+\getenv inputdir PG_ABS_SRCDIR
+\set outcome :inputdir '/sql/include/outcome.sql'
+\i :outcome
+\set ECHO all
 
 SELECT idem_machine('advance order', 'created -> paid -> shipped -> done; created -> cancelled');
 CREATE TABLE orders (id int PRIMARY KEY, status text, code text, note text);
@@ -46,23 +40,23 @@ BEGIN;
 SELECT idem_advance('advance cycle', 'switch', 'status', 'on', 1);
 SELECT pg_current_xact_id_if_assigned() IS NULL;
 COMMIT;
-SELECT advance_error_of($$SELECT idem_advance('advance order', 'orders', 'status', 'done', 1)$$);
-SELECT advance_error_of($$SELECT idem_advance('advance order', 'orders', 'status', 'cancelled', 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_advance('advance order', 'orders', 'status', 'done', 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_advance('advance order', 'orders', 'status', 'cancelled', 1)$$);
 -- null
-SELECT advance_error_of($$SELECT idem_advance('advance order', 'orders', 'status', 'paid', 2)$$);
+SELECT pg_temp.outcome($$SELECT idem_advance('advance order', 'orders', 'status', 'paid', 2)$$);
 SELECT idem_advance('advance order', 'orders', 'status', 'created', 2);
 -- calls in one statement see each other in order
 SELECT idem_advance('advance order', 'orders', 'status', 'paid', 2), idem_advance('advance order', 'orders', 'status', 'shipped', 2),
 	idem_advance('advance order', 'orders', 'status', 'paid', 2), idem_advance('advance order', 'orders', 'status', 'done', 2);
 -- a state that is not in the machine: asked for, or in the row
-SELECT advance_error_of($$SELECT idem_advance('advance order', 'orders', 'status', 'lost', 1)$$);
-SELECT advance_error_of($$SELECT idem_advance('advance order', 'orders', 'status', 'paid', 3)$$);
-SELECT advance_error_of($$SELECT idem_advance('advance none', 'orders', 'status', 'paid', 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_advance('advance order', 'orders', 'status', 'lost', 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_advance('advance order', 'orders', 'status', 'paid', 3)$$);
+SELECT pg_temp.outcome($$SELECT idem_advance('advance none', 'orders', 'status', 'paid', 1)$$);
 -- no row
-SELECT advance_error_of($$SELECT idem_advance('advance order', 'orders', 'status', 'paid', 4)$$);
+SELECT pg_temp.outcome($$SELECT idem_advance('advance order', 'orders', 'status', 'paid', 4)$$);
 -- a unique index; its own values
 SELECT idem_advance('advance order', 'orders_code', 'status', 'shipped', 'A-1');
-SELECT advance_error_of($$SELECT idem_advance('advance order', 'orders_code', 'status', 'done', 'A-1', 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_advance('advance order', 'orders_code', 'status', 'done', 'A-1', 1)$$);
 TABLE orders ORDER BY id;
 
 --
@@ -76,10 +70,10 @@ BEGIN
 	EXECUTE format('CREATE TABLE typed (id int PRIMARY KEY, status %s)', type);
 	INSERT INTO typed VALUES (1, 'created');
 	RETURN NEXT type;
-	RETURN NEXT advance_error_of($x$SELECT idem_advance('advance order', 'typed', 'status', 'paid', 1)$x$);
-	RETURN NEXT advance_error_of($x$SELECT idem_advance('advance order', 'typed', 'status', 'paid', 1)$x$);
-	RETURN NEXT advance_error_of($x$SELECT idem_advance('advance order', 'typed', 'status', 'created', 1)$x$);
-	RETURN NEXT advance_error_of($x$SELECT idem_advance('advance order', 'typed', 'status', 'shipped', 1)$x$);
+	RETURN NEXT pg_temp.outcome($x$SELECT idem_advance('advance order', 'typed', 'status', 'paid', 1)$x$);
+	RETURN NEXT pg_temp.outcome($x$SELECT idem_advance('advance order', 'typed', 'status', 'paid', 1)$x$);
+	RETURN NEXT pg_temp.outcome($x$SELECT idem_advance('advance order', 'typed', 'status', 'created', 1)$x$);
+	RETURN NEXT pg_temp.outcome($x$SELECT idem_advance('advance order', 'typed', 'status', 'shipped', 1)$x$);
 	RETURN NEXT (SELECT string_agg(format('%s %s', id, status), ', ' ORDER BY id) FROM typed);
 	DROP TABLE typed;
 END $$;
@@ -88,7 +82,7 @@ SELECT pg_temp.try_type(t) FROM unnest(ARRAY['text', 'varchar(9)', 'char(12)', '
 SELECT pg_temp.try_type(t) FROM unnest(ARRAY['status_domain', 'varchar(7) CHECK (status <> ''shipped'')']) AS t;
 CREATE TABLE narrow (id int PRIMARY KEY, status varchar(7));
 INSERT INTO narrow VALUES (1, 'created');
-SELECT advance_error_of($$SELECT idem_advance('advance order', 'narrow', 'status', 'cancelled', 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_advance('advance order', 'narrow', 'status', 'cancelled', 1)$$);
 -- nothing is cut off: by a domain over such a type, or by type name
 CREATE DOMAIN narrow_domain AS varchar(7);
 CREATE DOMAIN narrow_char AS char(7);
@@ -97,15 +91,15 @@ CREATE DOMAIN name_domain AS name;
 SELECT idem_machine('advance long', format('created -> cancelled; created -> %1$s; created -> %1$sx', repeat('y', 63)));
 CREATE TABLE long (id int PRIMARY KEY, a narrow_domain, b narrow_char, c narrower, d name, e name_domain, f text, g varchar(63));
 INSERT INTO long VALUES (1, 'created', 'created', 'created', 'created', 'created', 'created', 'created');
-SELECT advance_error_of(format($$SELECT idem_advance('advance long', 'long', %L, 'cancelled', 1)$$, c)) FROM unnest(ARRAY['a', 'b', 'c']) c;
-SELECT advance_error_of(format($$SELECT idem_advance('advance long', 'long', %L, repeat('y', 63) || 'x', 1)$$, c)) FROM unnest(ARRAY['d', 'e', 'f', 'g']) c;
-SELECT advance_error_of(format($$SELECT idem_advance('advance long', 'long', %L, repeat('y', 63), 1)$$, c)) FROM unnest(ARRAY['d', 'e']) c;
+SELECT pg_temp.outcome(format($$SELECT idem_advance('advance long', 'long', %L, 'cancelled', 1)$$, c)) FROM unnest(ARRAY['a', 'b', 'c']) c;
+SELECT pg_temp.outcome(format($$SELECT idem_advance('advance long', 'long', %L, repeat('y', 63) || 'x', 1)$$, c)) FROM unnest(ARRAY['d', 'e', 'f', 'g']) c;
+SELECT pg_temp.outcome(format($$SELECT idem_advance('advance long', 'long', %L, repeat('y', 63), 1)$$, c)) FROM unnest(ARRAY['d', 'e']) c;
 -- before anything is looked at: there is no such row
-SELECT advance_error_of($$SELECT idem_advance('advance long', 'long', 'd', repeat('y', 63) || 'x', 2)$$);
+SELECT pg_temp.outcome($$SELECT idem_advance('advance long', 'long', 'd', repeat('y', 63) || 'x', 2)$$);
 SELECT a, b, c, length(d), length(e), length(f), g FROM long;
 CREATE TABLE other_types (id int PRIMARY KEY, n int, a text[], g text GENERATED ALWAYS AS ('paid') STORED);
 INSERT INTO other_types VALUES (1);
-SELECT advance_error_of(format($$SELECT idem_advance('advance order', 'other_types', %L, 'paid', 1)$$, c)) FROM unnest(ARRAY['n', 'a', 'g']) c;
+SELECT pg_temp.outcome(format($$SELECT idem_advance('advance order', 'other_types', %L, 'paid', 1)$$, c)) FROM unnest(ARRAY['n', 'a', 'g']) c;
 
 --
 -- a table with the trigger: both ask the same machine
@@ -113,15 +107,15 @@ SELECT advance_error_of(format($$SELECT idem_advance('advance order', 'other_typ
 CREATE TABLE guarded (id int PRIMARY KEY, status text);
 CREATE TRIGGER s BEFORE INSERT OR UPDATE ON guarded FOR EACH ROW EXECUTE FUNCTION idem_state('advance order', 'status', 'late=error', 'ahead=allow');
 INSERT INTO guarded VALUES (1, 'created');
-SELECT advance_error_of(format($$SELECT idem_advance('advance order', 'guarded', 'status', %L, 1)$$, s)) FROM unnest(ARRAY['created', 'done', 'paid', 'created', 'cancelled']) s;
+SELECT pg_temp.outcome(format($$SELECT idem_advance('advance order', 'guarded', 'status', %L, 1)$$, s)) FROM unnest(ARRAY['created', 'done', 'paid', 'created', 'cancelled']) s;
 SELECT status FROM guarded;
 -- another machine on the same column has its own say
 SELECT idem_machine('advance back', 'done -> shipped -> paid -> created; paid -> cancelled');
-SELECT advance_error_of($$SELECT idem_advance('advance back', 'guarded', 'status', 'created', 1)$$);
-SELECT advance_error_of($$SELECT idem_advance('advance back', 'guarded', 'status', 'cancelled', 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_advance('advance back', 'guarded', 'status', 'created', 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_advance('advance back', 'guarded', 'status', 'cancelled', 1)$$);
 DROP TRIGGER s ON guarded;
 CREATE TRIGGER s BEFORE INSERT OR UPDATE ON guarded FOR EACH ROW EXECUTE FUNCTION idem_state('advance order', 'status');
-SELECT advance_error_of($$SELECT idem_advance('advance back', 'guarded', 'status', 'created', 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_advance('advance back', 'guarded', 'status', 'created', 1)$$);
 SELECT status FROM guarded;
 
 -- a rule that makes another UPDATE of ours
@@ -130,7 +124,7 @@ CREATE TABLE ruled_log (n int);
 INSERT INTO ruled VALUES (1, 'created');
 INSERT INTO ruled_log VALUES (0);
 CREATE RULE ruled_update AS ON UPDATE TO ruled DO INSTEAD UPDATE ruled_log SET n = n + 1;
-SELECT advance_error_of($$SELECT idem_advance('advance order', 'ruled', 'status', 'paid', 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_advance('advance order', 'ruled', 'status', 'paid', 1)$$);
 SELECT status, n FROM ruled, ruled_log;
 
 --
@@ -139,43 +133,43 @@ SELECT status, n FROM ruled, ruled_log;
 CREATE ROLE regress_advance_user;
 GRANT USAGE ON SCHEMA advance_test TO regress_advance_user;
 SET ROLE regress_advance_user;
-SELECT advance_error_of($$SELECT idem_advance('advance order', 'orders', 'status', 'done', 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_advance('advance order', 'orders', 'status', 'done', 1)$$);
 RESET ROLE;
 GRANT SELECT ON orders TO regress_advance_user;
 SET ROLE regress_advance_user;
-SELECT advance_error_of($$SELECT idem_advance('advance order', 'orders', 'status', 'done', 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_advance('advance order', 'orders', 'status', 'done', 1)$$);
 -- it may read that the message is late
-SELECT advance_error_of($$SELECT idem_advance('advance order', 'orders', 'status', 'created', 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_advance('advance order', 'orders', 'status', 'created', 1)$$);
 RESET ROLE;
 GRANT UPDATE (status) ON orders TO regress_advance_user;
 SET ROLE regress_advance_user;
-SELECT advance_error_of($$SELECT idem_advance('advance order', 'orders', 'status', 'done', 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_advance('advance order', 'orders', 'status', 'done', 1)$$);
 RESET ROLE;
 ALTER TABLE orders ENABLE ROW LEVEL SECURITY;
 CREATE POLICY p ON orders TO regress_advance_user USING (id <> 2);
 SET ROLE regress_advance_user;
-SELECT advance_error_of($$SELECT idem_advance('advance order', 'orders', 'status', 'done', 2)$$);
+SELECT pg_temp.outcome($$SELECT idem_advance('advance order', 'orders', 'status', 'done', 2)$$);
 RESET ROLE;
 
 BEGIN READ ONLY;
-SELECT advance_error_of($$SELECT idem_advance('advance order', 'orders', 'status', 'paid', 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_advance('advance order', 'orders', 'status', 'paid', 1)$$);
 COMMIT;
 
 --
 -- arguments
 --
-SELECT advance_error_of($$SELECT idem_advance(NULL, 'orders', 'status', 'paid', 1)$$);
-SELECT advance_error_of($$SELECT idem_advance('advance order', NULL, 'status', 'paid', 1)$$);
-SELECT advance_error_of($$SELECT idem_advance('advance order', 'orders', NULL, 'paid', 1)$$);
-SELECT advance_error_of($$SELECT idem_advance('advance order', 'orders', 'status', NULL, 1)$$);
-SELECT advance_error_of($$SELECT idem_advance('advance order', 'orders', 'status', 'paid', NULL::int)$$);
-SELECT advance_error_of($$SELECT idem_advance('', 'orders', 'status', 'paid', 1)$$);
-SELECT advance_error_of($$SELECT idem_advance('advance order', 'orders', 'status', '', 1)$$);
-SELECT advance_error_of($$SELECT idem_advance('advance order', 'orders', 'status', repeat('x', 256), 1)$$);
-SELECT advance_error_of($$SELECT idem_advance('advance order', 'orders', 'state', 'paid', 1)$$);
-SELECT advance_error_of($$SELECT idem_advance('advance order', 'orders', 'ctid', 'paid', 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_advance(NULL, 'orders', 'status', 'paid', 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_advance('advance order', NULL, 'status', 'paid', 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_advance('advance order', 'orders', NULL, 'paid', 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_advance('advance order', 'orders', 'status', NULL, 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_advance('advance order', 'orders', 'status', 'paid', NULL::int)$$);
+SELECT pg_temp.outcome($$SELECT idem_advance('', 'orders', 'status', 'paid', 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_advance('advance order', 'orders', 'status', '', 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_advance('advance order', 'orders', 'status', repeat('x', 256), 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_advance('advance order', 'orders', 'state', 'paid', 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_advance('advance order', 'orders', 'ctid', 'paid', 1)$$);
 CREATE TABLE keyless (id int, status text);
-SELECT advance_error_of($$SELECT idem_advance('advance order', 'keyless', 'status', 'paid', 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_advance('advance order', 'keyless', 'status', 'paid', 1)$$);
 
 -- a trigger that makes the column something else
 CREATE FUNCTION put_back() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.status := OLD.status; RETURN NEW; END $$;
@@ -183,21 +177,20 @@ CREATE TABLE lied (id int PRIMARY KEY, status char(10), note text);
 INSERT INTO lied VALUES (1, 'created'), (2, 'created');
 SELECT idem_advance('advance order', 'lied', 'status', 'paid', 1);
 CREATE TRIGGER put_back BEFORE UPDATE ON lied FOR EACH ROW EXECUTE FUNCTION put_back();
-SELECT advance_error_of($$SELECT idem_advance('advance order', 'lied', 'status', 'paid', 2)$$);
+SELECT pg_temp.outcome($$SELECT idem_advance('advance order', 'lied', 'status', 'paid', 2)$$);
 CREATE OR REPLACE FUNCTION put_back() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.status := NULL; RETURN NEW; END $$;
-SELECT advance_error_of($$SELECT idem_advance('advance order', 'lied', 'status', 'paid', 2)$$);
+SELECT pg_temp.outcome($$SELECT idem_advance('advance order', 'lied', 'status', 'paid', 2)$$);
 TABLE lied;
 
 -- a column that is renamed or dropped between two calls of a session
 SELECT idem_advance('advance order', 'guarded', 'status', 'paid', 1);
 ALTER TABLE guarded RENAME status TO state;
-SELECT advance_error_of($$SELECT idem_advance('advance order', 'guarded', 'status', 'done', 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_advance('advance order', 'guarded', 'status', 'done', 1)$$);
 DROP TRIGGER s ON guarded;
 ALTER TABLE guarded DROP state, ADD status status_enum DEFAULT 'paid';
-SELECT advance_error_of($$SELECT idem_advance('advance order', 'guarded', 'status', 'shipped', 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_advance('advance order', 'guarded', 'status', 'shipped', 1)$$);
 TABLE guarded;
 
 DROP SCHEMA advance_test CASCADE;
 DROP ROLE regress_advance_user;
-DROP FUNCTION advance_error_of(text);
 DELETE FROM idem.transition WHERE machine LIKE 'advance %';

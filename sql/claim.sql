@@ -1,18 +1,11 @@
 -- Pins the truth table of idem_claim, idem_respond, idem_response and idem_lookup in one session.
 \set SHOW_CONTEXT never
 
--- runs a statement and says how it failed
-CREATE FUNCTION pg_temp.try(stmt text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-	state text; message text; detail text; hint text;
-BEGIN
-	EXECUTE stmt;
-	RETURN 'no error';
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT,
-		detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-	RETURN format(E'%s: %s\nDETAIL: %s\nHINT: %s', state, message, detail, hint);
-END $$;
+\set ECHO none
+\getenv inputdir PG_ABS_SRCDIR
+\set outcome :inputdir '/sql/include/outcome.sql'
+\i :outcome
+\set ECHO all
 
 -- a status without its times, which differ from run to run
 CREATE FUNCTION pg_temp.look(source text, seq text, OUT status text, OUT fence bigint, OUT response text,

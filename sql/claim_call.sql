@@ -6,18 +6,11 @@ CREATE SCHEMA regress_claim_call;
 GRANT USAGE ON SCHEMA regress_claim_call TO PUBLIC;
 SET search_path = regress_claim_call, public;
 
--- runs a statement and says how it failed
-CREATE FUNCTION try(stmt text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-	state text; message text; detail text; hint text;
-BEGIN
-	EXECUTE stmt;
-	RETURN 'no error';
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT,
-		detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-	RETURN format(E'%s: %s\nDETAIL: %s\nHINT: %s', state, message, detail, hint);
-END $$;
+\set ECHO none
+\getenv inputdir PG_ABS_SRCDIR
+\set outcome :inputdir '/sql/include/outcome.sql'
+\i :outcome
+\set ECHO all
 
 -- the effects: one row for each run
 CREATE TABLE effect (n serial, what text, arg text, by name DEFAULT current_user);
@@ -58,8 +51,8 @@ TRUNCATE effect;
 -- fence, answer and times as by idem_claim and idem_respond
 SELECT status, fence, response, completed_at >= claimed_at AS times, lease_until IS NULL AS no_lease FROM idem_lookup('claim_call', 'jj');
 -- another request
-SELECT try($$SELECT idem_call('claim_call', 'jj', 'jj', '{"z": 2}')$$);
-SELECT try($$SELECT idem_claim('claim_call', 'jj', '{"z": 2}')$$);
+SELECT pg_temp.try($$SELECT idem_call('claim_call', 'jj', 'jj', '{"z": 2}')$$);
+SELECT pg_temp.try($$SELECT idem_claim('claim_call', 'jj', '{"z": 2}')$$);
 SELECT idem_claim('claim_call', 'jj', '{"a": [1], "z": 1}');
 SELECT count(*) FROM effect;
 -- functions written in C: of core's own, which one takes a single json or jsonb depends on the version
@@ -121,7 +114,7 @@ VALUES ('claim_call', 'running', current_user::regrole, 'r', 1, now(), NULL, now
 	   ('claim_call', 'cancelled', current_user::regrole, 'c', 0, now(), now(), NULL, NULL),
 	   ('claim_call', 'done', current_user::regrole, 'd', 2, now(), now(), NULL, '{"yes": 1}');
 SELECT k, idem_call('claim_call', k, 'jj', '{}') FROM unnest('{claimed, answered, failed, failed 2, done}'::text[]) k;
-SELECT k, try(format('SELECT idem_call(%L, %L, %L, %L)', 'claim_call', k, 'jj', '{}')) FROM unnest('{running, expired, cancelled}'::text[]) k;
+SELECT k, pg_temp.try(format('SELECT idem_call(%L, %L, %L, %L)', 'claim_call', k, 'jj', '{}')) FROM unnest('{running, expired, cancelled}'::text[]) k;
 SELECT count(*) FROM effect;
 SELECT idem_call('claim_call', 'open', 'jj', '{}'), idem_call('claim_call', 'open', 'jj', '{}');
 SELECT count(*) FROM effect;
@@ -129,13 +122,13 @@ SELECT status, fence, response FROM idem_lookup('claim_call', 'open');
 TRUNCATE effect;
 -- a key that this very transaction has claimed and not answered is a mistake: nothing would run, and nothing is there to replay
 BEGIN;
-SELECT idem_claim('claim_call', 'own'), try($$SELECT idem_call('claim_call', 'own', 'jj', '{}')$$);
-SELECT try($$SELECT idem_handle('claim_call', 'own', 'jj', '{}')$$);
+SELECT idem_claim('claim_call', 'own'), pg_temp.try($$SELECT idem_call('claim_call', 'own', 'jj', '{}')$$);
+SELECT pg_temp.try($$SELECT idem_handle('claim_call', 'own', 'jj', '{}')$$);
 -- also if it was claimed in a savepoint, by a batch, or when it was open
 SAVEPOINT a;
 SELECT idem_claim('claim_call', 'own 3'), (SELECT claimed FROM idem_claim_batch('claim_call', '{own 4}')), idem_claim('claim_call', 'own 5');
 RELEASE a;
-SELECT k, left(try(format('SELECT idem_call(%L, %L, %L, %L)', 'claim_call', k, 'jj', '{}')), 5) FROM unnest('{own 3, own 4, own 5}'::text[]) k;
+SELECT k, left(pg_temp.try(format('SELECT idem_call(%L, %L, %L, %L)', 'claim_call', k, 'jj', '{}')), 5) FROM unnest('{own 3, own 4, own 5}'::text[]) k;
 -- answered, called, or given back by a rollback it is none
 SELECT idem_respond('claim_call', 'own', '"by hand"'), idem_call('claim_call', 'own', 'jj', '{}');
 SELECT idem_call('claim_call', 'own 2', 'jj', '{}'), idem_call('claim_call', 'own 2', 'jj', '{}');
@@ -174,7 +167,7 @@ BEGIN
 	END IF;
 	RETURN '"sold"';
 END $$;
-SELECT try($$SELECT idem_call('claim_call', 'raises', 'raises', '["raise"]')$$);
+SELECT pg_temp.try($$SELECT idem_call('claim_call', 'raises', 'raises', '["raise"]')$$);
 SELECT status IS NULL AS free FROM idem_lookup('claim_call', 'raises');
 SELECT idem_call('claim_call', 'raises', 'raises', '["raise"]');
 \echo :LAST_ERROR_SQLSTATE
@@ -217,14 +210,14 @@ CREATE FUNCTION state(s json, r json) RETURNS json LANGUAGE sql AS $$SELECT r$$;
 CREATE AGGREGATE is_aggregate(json) (sfunc = state, stype = json);
 CREATE FUNCTION twice(r json) RETURNS json LANGUAGE sql AS $$SELECT r$$;
 CREATE FUNCTION twice(r jsonb) RETURNS jsonb LANGUAGE sql AS $$SELECT r$$;
-SELECT f, try(format('SELECT idem_call(%L, %L, %L, %L)', 'claim_call', 'bad ' || f, f, '{}'))
+SELECT f, pg_temp.try(format('SELECT idem_call(%L, %L, %L, %L)', 'claim_call', 'bad ' || f, f, '{}'))
 FROM unnest('{takes_text, takes_any, takes_none, takes_two, takes_default, takes_many, gives_text, gives_void, gives_set, gives_table, gives_two, gives_trigger,
 	is_procedure, is_procedure_out, is_aggregate, twice, no_such, "", -, 0, 4294967295, row_number, json_in}'::text[]) f;
-SELECT try($$SELECT idem_call('claim_call', 'bad', NULL, '{}')$$);
-SELECT try($$SELECT idem_call('claim_call', 'bad', 4294967295::oid::regproc, '{}')$$);
-SELECT try($$SELECT idem_call('claim_call', 'bad', 'jj(json)', '{}')$$);
+SELECT pg_temp.try($$SELECT idem_call('claim_call', 'bad', NULL, '{}')$$);
+SELECT pg_temp.try($$SELECT idem_call('claim_call', 'bad', 4294967295::oid::regproc, '{}')$$);
+SELECT pg_temp.try($$SELECT idem_call('claim_call', 'bad', 'jj(json)', '{}')$$);
 -- a request that cannot be compared
-SELECT try($$SELECT idem_call('claim_call', 'bad', 'jj', '"\u0000"')$$);
+SELECT pg_temp.try($$SELECT idem_call('claim_call', 'bad', 'jj', '"\u0000"')$$);
 -- one that gives a single OUT argument is as good as RETURNS
 CREATE FUNCTION gives_out(r json, OUT a json) LANGUAGE sql AS $$SELECT r$$;
 CREATE FUNCTION gives_inout(INOUT r jsonb) LANGUAGE sql AS $$SELECT r$$;
@@ -232,7 +225,7 @@ SELECT idem_call('claim_call', 'out', 'gives_out', '[1]'), idem_call('claim_call
 -- dropped since
 SELECT 'takes_two'::regproc::oid AS gone \gset
 DROP FUNCTION takes_two;
-SELECT left(try(format('SELECT idem_call(%L, %L, %s::oid, %L)', 'claim_call', 'bad', :gone, '{}')), 5);
+SELECT left(pg_temp.try(format('SELECT idem_call(%L, %L, %s::oid, %L)', 'claim_call', 'bad', :gone, '{}')), 5);
 -- of a duplicate the function is not even looked at: none runs
 SELECT f, idem_call('claim_call', 'out', f::regproc, '[1]') FROM unnest('{takes_text, gives_set}'::text[]) f;
 SELECT seq FROM idem.claim WHERE source = 'claim_call' AND seq LIKE 'bad%' ORDER BY seq;
@@ -252,7 +245,7 @@ BEGIN
 	INSERT INTO regress_claim_call.effect (what) VALUES ('calls');
 	RETURN idem_call('claim_call', r ->> 0, 'regress_claim_call.calls', r::jsonb);
 END $$;
-SELECT try($$SELECT idem_call('claim_call', 'self call', 'calls', '["self call"]')$$);
+SELECT pg_temp.try($$SELECT idem_call('claim_call', 'self call', 'calls', '["self call"]')$$);
 -- caught by the function: it is told, and its own answer counts
 CREATE FUNCTION calls_caught(r json) RETURNS json LANGUAGE plpgsql AS $$
 BEGIN
@@ -269,28 +262,28 @@ BEGIN
 	PERFORM idem_respond('claim_call', r ->> 0, (r ->> 1)::json);
 	RETURN r ->> 2;
 END $$;
-SELECT try($$SELECT idem_call('claim_call', 'self same', 'responds', '["self same", "1", "1"]')$$);
-SELECT try($$SELECT idem_call('claim_call', 'self other', 'responds', '["self other", "1", "2"]')$$);
-SELECT try($$SELECT idem_call('claim_call', 'self null', 'responds', '["self null", "1", null]')$$);
+SELECT pg_temp.try($$SELECT idem_call('claim_call', 'self same', 'responds', '["self same", "1", "1"]')$$);
+SELECT pg_temp.try($$SELECT idem_call('claim_call', 'self other', 'responds', '["self other", "1", "2"]')$$);
+SELECT pg_temp.try($$SELECT idem_call('claim_call', 'self null', 'responds', '["self null", "1", null]')$$);
 CREATE FUNCTION cancels(r json) RETURNS json LANGUAGE plpgsql AS $$
 BEGIN
 	INSERT INTO regress_claim_call.effect (what) VALUES ('cancels');
 	RETURN to_json(idem_cancel('claim_call', r ->> 0));
 END $$;
-SELECT try($$SELECT idem_call('claim_call', 'self cancel', 'cancels', '["self cancel"]')$$);
+SELECT pg_temp.try($$SELECT idem_call('claim_call', 'self cancel', 'cancels', '["self cancel"]')$$);
 CREATE FUNCTION forgets(r json) RETURNS json LANGUAGE plpgsql AS $$
 BEGIN
 	INSERT INTO regress_claim_call.effect (what) VALUES ('forgets');
 	RETURN to_json(idem_forget('claim_call', r ->> 0));
 END $$;
-SELECT try($$SELECT idem_call('claim_call', 'self forget', 'forgets', '["self forget"]')$$);
+SELECT pg_temp.try($$SELECT idem_call('claim_call', 'self forget', 'forgets', '["self forget"]')$$);
 CREATE FUNCTION forgets_and_claims(r json) RETURNS json LANGUAGE plpgsql AS $$
 BEGIN
 	INSERT INTO regress_claim_call.effect (what) VALUES ('forgets_and_claims');
 	PERFORM idem_forget('claim_call', r ->> 0), idem_claim('claim_call', r ->> 0);
 	RETURN '"anew"';
 END $$;
-SELECT try($$SELECT idem_call('claim_call', 'self anew', 'forgets_and_claims', '["self anew"]')$$);
+SELECT pg_temp.try($$SELECT idem_call('claim_call', 'self anew', 'forgets_and_claims', '["self anew"]')$$);
 -- whatever they did: an effect is there exactly if its key is
 SELECT what FROM effect WHERE what <> 'calls' ORDER BY n;
 SELECT k, status, response FROM unnest('{self claim, self call, self caught, self same, self other, self null, self cancel, self forget, self anew}'::text[]) k, idem_lookup('claim_call', k);
@@ -312,7 +305,7 @@ SELECT count(*), count(DISTINCT arg) FROM effect;
 TRUNCATE effect;
 -- the inner one fails: so does the outer, and both keys are free
 CREATE FUNCTION outer_raises(r json) RETURNS json LANGUAGE plpgsql AS $$BEGIN RETURN idem_call('claim_call', 'inner raises', 'regress_claim_call.raises', '["raise"]'); END$$;
-SELECT left(try($$SELECT idem_call('claim_call', 'outer raises', 'outer_raises', '1')$$), 5), (idem_lookup('claim_call', 'outer raises')).status, (idem_lookup('claim_call', 'inner raises')).status;
+SELECT left(pg_temp.try($$SELECT idem_call('claim_call', 'outer raises', 'outer_raises', '1')$$), 5), (idem_lookup('claim_call', 'outer raises')).status, (idem_lookup('claim_call', 'inner raises')).status;
 
 --
 -- As the caller
@@ -322,11 +315,10 @@ BEGIN
 	INSERT INTO regress_claim_call.effect (what) VALUES ('effect_only');
 	RETURN json_build_array(current_user, session_user = current_user);
 END $$;
-GRANT EXECUTE ON FUNCTION try TO PUBLIC;
 SET ROLE regress_claim_call_user;
 SELECT idem_call('claim_call', 'as user', 'effect_only', '1'), current_user;
 SET ROLE regress_claim_call_poor;
-SELECT try($$SELECT idem_call('claim_call', 'as poor', 'effect_only', '1')$$), current_user;
+SELECT pg_temp.try($$SELECT idem_call('claim_call', 'as poor', 'effect_only', '1')$$), current_user;
 SELECT status IS NULL AS free FROM idem_lookup('claim_call', 'as poor');
 SELECT idem_call('claim_call', 'as poor', 'regress_claim_call.trim_json', '2');
 -- nor does the function get at idem's own table
@@ -334,14 +326,14 @@ CREATE FUNCTION pg_temp.steals(r json) RETURNS json LANGUAGE sql AS $$SELECT jso
 RESET ROLE;
 CREATE FUNCTION steals_later(r json) RETURNS json LANGUAGE plpgsql AS $$BEGIN RETURN (SELECT json_agg(c) FROM idem.claim c); END$$;
 SET ROLE regress_claim_call_poor;
-SELECT try($$SELECT idem_call('claim_call', 'steals', 'steals_later', '1')$$);
+SELECT pg_temp.try($$SELECT idem_call('claim_call', 'steals', 'steals_later', '1')$$);
 RESET ROLE;
 SELECT what, by FROM effect ORDER BY n;
 SELECT seq, owner FROM idem.claim WHERE source = 'claim_call' AND seq LIKE 'as %' ORDER BY seq;
 -- may not execute it
 REVOKE EXECUTE ON FUNCTION jj FROM PUBLIC;
 SET ROLE regress_claim_call_user;
-SELECT try($$SELECT idem_call('claim_call', 'not granted', 'jj', '{}')$$);
+SELECT pg_temp.try($$SELECT idem_call('claim_call', 'not granted', 'jj', '{}')$$);
 SELECT status IS NULL AS free FROM idem_lookup('claim_call', 'not granted');
 RESET ROLE;
 GRANT EXECUTE ON FUNCTION jj TO regress_claim_call_user;

@@ -4,18 +4,11 @@ CREATE ROLE regress_claim_cancel_a;
 CREATE ROLE regress_claim_cancel_b;
 DELETE FROM idem.claim;
 
--- runs a statement and says how it failed
-CREATE FUNCTION pg_temp.try(stmt text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-	state text; message text; detail text; hint text;
-BEGIN
-	EXECUTE stmt;
-	RETURN 'no error';
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT,
-		detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-	RETURN format(E'%s: %s\nDETAIL: %s\nHINT: %s', state, message, detail, hint);
-END $$;
+\set ECHO none
+\getenv inputdir PG_ABS_SRCDIR
+\set outcome :inputdir '/sql/include/outcome.sql'
+\i :outcome
+\set ECHO all
 
 -- a key in any state, of any age
 CREATE FUNCTION pg_temp.put(seq text, status "char", age interval DEFAULT '0', lease interval DEFAULT NULL, owner text DEFAULT current_user) RETURNS text LANGUAGE sql AS $$

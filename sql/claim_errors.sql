@@ -3,18 +3,11 @@
 \pset format unaligned
 \pset tuples_only on
 
--- runs a statement and says how it failed
-CREATE FUNCTION pg_temp.try(stmt text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-	state text; message text; detail text; hint text;
-BEGIN
-	EXECUTE stmt;
-	RETURN 'no error';
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT,
-		detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-	RETURN format(E'%s: %s\n  DETAIL: %s\n  HINT: %s', state, message, detail, hint);
-END $$;
+\set ECHO none
+\getenv inputdir PG_ABS_SRCDIR
+\set outcome :inputdir '/sql/include/outcome.sql'
+\i :outcome
+\set ECHO all
 
 -- is every rule of errors kept? a message that starts in lower case, without period or function name; detail and hint are sentences
 CREATE FUNCTION pg_temp.styled(stmt text) RETURNS text LANGUAGE plpgsql AS $$

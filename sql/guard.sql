@@ -170,17 +170,11 @@ TRUNCATE regress_guard.log;
 \c -
 SET idem.force_sql = off;
 SET statement_timeout = '60s'; -- what would never end, ends here
-CREATE FUNCTION pg_temp.try(stmt text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-	state text; message text; detail text; hint text;
-BEGIN
-	EXECUTE stmt;
-	RETURN 'no error';
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT,
-		detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-	RETURN format(E'%s: %s\nDETAIL: %s\nHINT: %s', state, message, detail, hint);
-END $$;
+\set ECHO none
+\getenv inputdir PG_ABS_SRCDIR
+\set outcome :inputdir '/sql/include/outcome.sql'
+\i :outcome
+\set ECHO all
 SELECT idem_claim('guard', 's 1'), regress_guard.put('s open');
 CREATE TRIGGER regress BEFORE INSERT ON idem.claim FOR EACH ROW EXECUTE FUNCTION regress_guard.swallow();
 SELECT pg_temp.try($$SELECT idem_claim('guard', 's 2')$$);

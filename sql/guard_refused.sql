@@ -2,17 +2,11 @@
 \set SHOW_CONTEXT never
 SET client_min_messages = warning;
 CREATE ROLE regress_refused_owner;
-CREATE FUNCTION pg_temp.try(stmt text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-	state text; message text; detail text; hint text; got text;
-BEGIN
-	EXECUTE stmt INTO got;
-	RETURN coalesce(got, 'null');
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT,
-		detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-	RETURN format(E'%s: %s\nDETAIL: %s\nHINT: %s', state, message, detail, hint);
-END $$;
+\set ECHO none
+\getenv inputdir PG_ABS_SRCDIR
+\set outcome :inputdir '/sql/include/outcome.sql'
+\i :outcome
+\set ECHO all
 -- Runs a statement by both routes while something is done to our tables, which is then undone.
 CREATE FUNCTION pg_temp.under(ddl text, VARIADIC stmts text[]) RETURNS SETOF text LANGUAGE plpgsql AS $$
 DECLARE
@@ -23,12 +17,12 @@ BEGIN
 		FOREACH stmt IN ARRAY stmts LOOP
 			BEGIN
 				SET LOCAL idem.force_sql = off;
-				direct := pg_temp.try(stmt);
+				direct := pg_temp.outcome(stmt);
 				RAISE EXCEPTION 'undo';
 			EXCEPTION WHEN raise_exception THEN NULL;
 			END;
 			SET LOCAL idem.force_sql = on;
-			sql := pg_temp.try(stmt);
+			sql := pg_temp.outcome(stmt);
 			said := said || CASE WHEN direct = sql THEN direct ELSE format('directly %s, through SQL %s', direct, sql) END;
 		END LOOP;
 		RAISE EXCEPTION 'undo';
@@ -118,7 +112,7 @@ ALTER TABLE idem.claim OWNER TO regress_refused_owner;
 GRANT USAGE ON SCHEMA idem TO regress_refused_owner;
 SELECT idem_claim('refused', '1');
 REVOKE USAGE ON SCHEMA idem FROM regress_refused_owner;
-SELECT split_part(pg_temp.try('SELECT idem_claim(''refused'', ''1'')'), E'\n', 1);
+SELECT split_part(pg_temp.outcome('SELECT idem_claim(''refused'', ''1'')'), E'\n', 1);
 ROLLBACK;
 
 -- all is undone

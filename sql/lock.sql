@@ -2,18 +2,14 @@
 -- DETAIL and HINT.
 \set SHOW_CONTEXT never
 
--- runs a statement and says how it failed; what a lease was is not for an expected file
-CREATE FUNCTION pg_temp.try(stmt text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-	state text; message text; detail text; hint text;
-BEGIN
-	EXECUTE stmt;
-	RETURN 'no error';
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT,
-		detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-	RETURN format(E'%s: %s\nDETAIL: %s\nHINT: %s', state, message, regexp_replace(detail, '\d{4}-[^;]*', 'TIME'), hint);
-END $$;
+\set ECHO none
+\getenv inputdir PG_ABS_SRCDIR
+\set outcome :inputdir '/sql/include/outcome.sql'
+\i :outcome
+\set ECHO all
+
+-- did it fail, and how? What a lease was is not for an expected file.
+CREATE FUNCTION pg_temp.tried(statement text) RETURNS text LANGUAGE sql AS $$SELECT regexp_replace(pg_temp.try($1), '\d{4}-[^;\n]*', 'TIME')$$;
 
 -- lets a lease run out
 CREATE FUNCTION pg_temp.expire(n text) RETURNS void LANGUAGE sql AS $$
@@ -34,9 +30,9 @@ SELECT lease_until BETWEEN clock_timestamp() + interval '59 minutes' AND clock_t
 SELECT idem_lock_renew('lock 1', 1);
 SELECT lease_until < clock_timestamp() + interval '31 seconds' AS renewed FROM idem.lock WHERE name = 'lock 1';
 -- another fence is not the holder's
-SELECT f, idem_lock_renew('lock 1', f), idem_unlock('lock 1', f), left(pg_temp.try(format('SELECT idem_lock_check(''lock 1'', %s)', f)), 5) AS check
+SELECT f, idem_lock_renew('lock 1', f), idem_unlock('lock 1', f), left(pg_temp.tried(format('SELECT idem_lock_check(''lock 1'', %s)', f)), 5) AS check
 FROM unnest('{0, 2, -1, 9223372036854775807, -9223372036854775808}'::bigint[]) f;
-SELECT pg_temp.try($$SELECT idem_lock_check('lock 1', 2)$$);
+SELECT pg_temp.tried($$SELECT idem_lock_check('lock 1', 2)$$);
 SELECT idem_lock_check('lock 1', 1);
 
 --
@@ -44,18 +40,18 @@ SELECT idem_lock_check('lock 1', 1);
 --
 SELECT idem_unlock('lock 1', 1);
 SELECT idem_unlock('lock 1', 1), idem_lock_renew('lock 1', 1);
-SELECT pg_temp.try($$SELECT idem_lock_check('lock 1', 1)$$);
+SELECT pg_temp.tried($$SELECT idem_lock_check('lock 1', 1)$$);
 SELECT fence, lease_until FROM idem.lock WHERE name = 'lock 1';
 SELECT idem_lock('lock 1');
 SELECT idem_unlock('lock 1', 1), idem_lock_renew('lock 1', 1), idem_lock('lock 1');
-SELECT pg_temp.try($$SELECT idem_lock_check('lock 1', 1)$$);
+SELECT pg_temp.tried($$SELECT idem_lock_check('lock 1', 1)$$);
 
 --
 -- Expired: nobody's, also before it is taken over
 --
 SELECT pg_temp.expire('lock 1');
 SELECT idem_lock_renew('lock 1', 2), idem_unlock('lock 1', 2);
-SELECT pg_temp.try($$SELECT idem_lock_check('lock 1', 2)$$);
+SELECT pg_temp.tried($$SELECT idem_lock_check('lock 1', 2)$$);
 SELECT idem_lock('lock 1'), idem_lock('lock 1');
 SELECT idem_lock_renew('lock 1', 2), idem_unlock('lock 1', 2);
 SELECT idem_lock_check('lock 1', 3);
@@ -68,7 +64,7 @@ SELECT idem_lock_renew('lock 2', 1), idem_lock('lock 2');
 -- Never locked
 --
 SELECT idem_lock_renew('lock x', 1), idem_unlock('lock x', 1);
-SELECT pg_temp.try($$SELECT idem_lock_check('lock x', 1)$$);
+SELECT pg_temp.tried($$SELECT idem_lock_check('lock x', 1)$$);
 SELECT count(*) FROM idem.lock WHERE name = 'lock x';
 
 --
@@ -82,7 +78,7 @@ SELECT idem_unlock('lock 3', 3), idem_lock('lock 3'), idem_lock('lock 5'), idem_
 SELECT idem_lock_check('lock 3', 4), idem_lock_check('lock 5', 1);
 ROLLBACK TO a;
 SELECT idem_lock_check('lock 3', 3), idem_lock_check('lock 4', 1), idem_lock('lock 4');
-SELECT pg_temp.try($$SELECT idem_lock_check('lock 5', 1)$$);
+SELECT pg_temp.tried($$SELECT idem_lock_check('lock 5', 1)$$);
 SELECT idem_lock('lock 5');
 -- checked, renewed and released by the transaction that checks
 SELECT idem_lock_check('lock 5', 1), idem_lock_check('lock 5', 1), idem_lock_renew('lock 5', 1), idem_lock_check('lock 5', 1), idem_unlock('lock 5', 1);
@@ -108,13 +104,13 @@ SELECT octet_length(n) AS bytes, idem_lock(n) FROM unnest(ARRAY['lock a', 'lock 
 --
 -- Arguments
 --
-SELECT call || E'\n' || pg_temp.try('SELECT ' || call) FROM unnest(ARRAY[
+SELECT call || E'\n' || pg_temp.tried('SELECT ' || call) FROM unnest(ARRAY[
 	$$idem_lock(NULL)$$, $$idem_lock('')$$, $$idem_lock(repeat('n', 256))$$, $$idem_lock('lock y', NULL)$$, $$idem_lock('lock y', '0')$$, $$idem_lock('lock y', '-1 day')$$,
 	$$idem_lock_renew(NULL, 1)$$, $$idem_lock_renew('lock y', NULL)$$, $$idem_lock_renew('lock y', 1, NULL)$$, $$idem_lock_renew('lock y', 1, '0')$$,
 	$$idem_lock_check(NULL, 1)$$, $$idem_lock_check('lock y', NULL)$$, $$idem_unlock('', 1)$$, $$idem_unlock('lock y', NULL)$$]) WITH ORDINALITY AS c (call, n) ORDER BY n;
 SELECT count(*) FROM idem.lock WHERE name = 'lock y';
 BEGIN READ ONLY;
-SELECT left(pg_temp.try(c), 5) AS state, c AS call FROM unnest(ARRAY[$$SELECT idem_lock('lock y')$$, $$SELECT idem_lock_renew('lock 1', 3)$$, $$SELECT idem_lock_check('lock 1', 3)$$, $$SELECT idem_unlock('lock 1', 3)$$]) c;
+SELECT left(pg_temp.tried(c), 5) AS state, c AS call FROM unnest(ARRAY[$$SELECT idem_lock('lock y')$$, $$SELECT idem_lock_renew('lock 1', 3)$$, $$SELECT idem_lock_check('lock 1', 3)$$, $$SELECT idem_unlock('lock 1', 3)$$]) c;
 COMMIT;
 
 --
@@ -126,13 +122,13 @@ CREATE ROLE regress_lock_m IN ROLE regress_lock_a;
 SET ROLE regress_lock_a;
 SELECT idem_lock('lock role');
 SET ROLE regress_lock_b;
-SELECT pg_temp.try($$SELECT idem_lock('lock role')$$);
-SELECT left(pg_temp.try(c), 5) AS held, c AS call FROM unnest(ARRAY[$$SELECT idem_lock('lock role')$$, $$SELECT idem_lock_renew('lock role', 1)$$, $$SELECT idem_lock_renew('lock role', 2)$$,
+SELECT pg_temp.tried($$SELECT idem_lock('lock role')$$);
+SELECT left(pg_temp.tried(c), 5) AS held, c AS call FROM unnest(ARRAY[$$SELECT idem_lock('lock role')$$, $$SELECT idem_lock_renew('lock role', 1)$$, $$SELECT idem_lock_renew('lock role', 2)$$,
 	$$SELECT idem_lock_check('lock role', 1)$$, $$SELECT idem_lock_check('lock role', 2)$$, $$SELECT idem_unlock('lock role', 1)$$]) c;
 SET ROLE regress_lock_a;
 SELECT idem_unlock('lock role', 1);
 SET ROLE regress_lock_b;
-SELECT left(pg_temp.try(c), 5) AS released, c AS call FROM unnest(ARRAY[$$SELECT idem_lock('lock role')$$, $$SELECT idem_lock_check('lock role', 1)$$, $$SELECT idem_unlock('lock role', 1)$$]) c;
+SELECT left(pg_temp.tried(c), 5) AS released, c AS call FROM unnest(ARRAY[$$SELECT idem_lock('lock role')$$, $$SELECT idem_lock_check('lock role', 1)$$, $$SELECT idem_unlock('lock role', 1)$$]) c;
 -- a member of the role is served, and the name stays that role's
 SET ROLE regress_lock_m;
 SELECT idem_lock('lock role'), idem_lock_check('lock role', 2);
@@ -154,7 +150,7 @@ SELECT idem_lock_break('lock look'), idem_lock_break('lock look'), idem_lock_bre
 SELECT held, fence, lease_until FROM idem_lock_lookup('lock look');
 -- its holder finds it lost, and the next one has a greater fence
 SELECT idem_lock_renew('lock look', 1), idem_unlock('lock look', 1);
-SELECT pg_temp.try($$SELECT idem_lock_check('lock look', 1)$$);
+SELECT pg_temp.tried($$SELECT idem_lock_check('lock look', 1)$$);
 SELECT idem_lock('lock look', '10 milliseconds'), pg_sleep(0.02);
 -- an expired one is nobody's to take away
 SELECT held, fence, lease_until IS NULL AS released FROM idem_lock_lookup('lock look');
@@ -172,20 +168,20 @@ BEGIN READ ONLY;
 SELECT held FROM idem_lock_lookup('lock look');
 SELECT idem_lock_break('lock look');
 ROLLBACK;
-SELECT pg_temp.try('SELECT idem_lock_lookup(NULL)');
-SELECT pg_temp.try($$SELECT idem_lock_lookup('')$$);
-SELECT pg_temp.try($$SELECT idem_lock_lookup(repeat('x', 256))$$);
-SELECT pg_temp.try('SELECT idem_lock_break(NULL)');
-SELECT pg_temp.try($$SELECT idem_lock_break('')$$);
+SELECT pg_temp.tried('SELECT idem_lock_lookup(NULL)');
+SELECT pg_temp.tried($$SELECT idem_lock_lookup('')$$);
+SELECT pg_temp.tried($$SELECT idem_lock_lookup(repeat('x', 256))$$);
+SELECT pg_temp.tried('SELECT idem_lock_break(NULL)');
+SELECT pg_temp.tried($$SELECT idem_lock_break('')$$);
 -- of another role: nothing; granted to a role, breaking reaches what is its own
 CREATE ROLE regress_lock_breaker;
 SET ROLE regress_lock_breaker;
-SELECT pg_temp.try($$SELECT idem_lock_lookup('lock look')$$);
-SELECT pg_temp.try($$SELECT idem_lock_break('lock look')$$);
+SELECT pg_temp.tried($$SELECT idem_lock_lookup('lock look')$$);
+SELECT pg_temp.tried($$SELECT idem_lock_break('lock look')$$);
 RESET ROLE;
 GRANT EXECUTE ON FUNCTION idem_lock_break TO regress_lock_breaker;
 SET ROLE regress_lock_breaker;
-SELECT pg_temp.try($$SELECT idem_lock_break('lock look')$$);
+SELECT pg_temp.tried($$SELECT idem_lock_break('lock look')$$);
 SELECT idem_lock('lock own', '1 hour'), idem_lock_break('lock own');
 RESET ROLE;
 REVOKE EXECUTE ON FUNCTION idem_lock_break FROM regress_lock_breaker;

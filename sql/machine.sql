@@ -5,18 +5,11 @@
 \pset tuples_only on
 \pset null NULL
 
--- what a statement raises
-CREATE FUNCTION pg_temp.error_of(statement text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-	code text; message text; detail text; hint text;
-BEGIN
-	EXECUTE statement;
-	RETURN 'no error';
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, message = MESSAGE_TEXT,
-		detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-	RETURN format(E'%s: %s\n  DETAIL: %s\n  HINT: %s', code, message, detail, hint);
-END $$;
+\set ECHO none
+\getenv inputdir PG_ABS_SRCDIR
+\set outcome :inputdir '/sql/include/outcome.sql'
+\i :outcome
+\set ECHO all
 
 --
 -- definition
@@ -45,23 +38,23 @@ SELECT idem_verdict('m names', 'Überprüft', '状态'), idem_verdict('m names',
 SELECT idem_machine(repeat('m', 255), 'a -> b');
 
 -- what is no definition: the place, and what was expected there
-SELECT definition, pg_temp.error_of(format('SELECT idem_machine(%L, %L)', 'm bad', definition))
+SELECT definition, pg_temp.try(format('SELECT idem_machine(%L, %L)', 'm bad', definition))
 FROM (VALUES (1, ' '), (2, ';'), (3, 'a -> '), (4, '-> a'), (5, 'a -> -> b'), (6, 'a -> b;; c'),
 	(7, 'a ---> b'), (8, 'a => b'), (9, 'a <- b'), (10, 'a -> b > c'), (11, E'a ->\nb'),
 	(12, 'a-'), (13, '-a'), (14, 'a -> ü -> 状态 - > c'), (15, E'a -> b\x01'), (16, 'a -- b -> > and a long rest of the text'),
 	(17, 'a -> b, c'), (18, 'a → b'), (19, 'a - b -> c'), (20, 'a-- -> b'), (21, E'a -> b\n-> c'), (22, 'a--b'), (23, 'a - -> b'))
 	AS v (n, definition) ORDER BY n;
-SELECT pg_temp.error_of(format('SELECT idem_machine(%L, %L)', 'm bad', 'ä -> b' || repeat('x', 255)));
-SELECT pg_temp.error_of(format('SELECT idem_machine(%L, %L)', 'm bad', (SELECT string_agg('s' || i, ' -> ') FROM generate_series(1, 4097) i)));
-SELECT pg_temp.error_of($$SELECT idem_machine(NULL, 'a -> b')$$);
-SELECT pg_temp.error_of($$SELECT idem_machine('m bad', NULL)$$);
-SELECT pg_temp.error_of($$SELECT idem_machine('', 'a -> b')$$);
-SELECT pg_temp.error_of($$SELECT idem_machine('m bad', '')$$);
-SELECT pg_temp.error_of($$SELECT idem_machine(repeat('m', 256), 'a -> b')$$);
-SELECT pg_temp.error_of($$SELECT idem_machine('m bad', repeat('x', 16777217))$$);
+SELECT pg_temp.try(format('SELECT idem_machine(%L, %L)', 'm bad', 'ä -> b' || repeat('x', 255)));
+SELECT pg_temp.try(format('SELECT idem_machine(%L, %L)', 'm bad', (SELECT string_agg('s' || i, ' -> ') FROM generate_series(1, 4097) i)));
+SELECT pg_temp.try($$SELECT idem_machine(NULL, 'a -> b')$$);
+SELECT pg_temp.try($$SELECT idem_machine('m bad', NULL)$$);
+SELECT pg_temp.try($$SELECT idem_machine('', 'a -> b')$$);
+SELECT pg_temp.try($$SELECT idem_machine('m bad', '')$$);
+SELECT pg_temp.try($$SELECT idem_machine(repeat('m', 256), 'a -> b')$$);
+SELECT pg_temp.try($$SELECT idem_machine('m bad', repeat('x', 16777217))$$);
 -- none of it left anything
 SELECT count(*) FROM idem.transition WHERE machine = 'm bad';
-SELECT pg_temp.error_of(format('SELECT idem_machine(%L, %L)', 'm bad', (SELECT string_agg(format('s%s->s%s', i % 256, i / 256), ';') FROM generate_series(0, 65536) i)));
+SELECT pg_temp.try(format('SELECT idem_machine(%L, %L)', 'm bad', (SELECT string_agg(format('s%s->s%s', i % 256, i / 256), ';') FROM generate_series(0, 65536) i)));
 -- the limit itself, with transitions given twice
 SELECT idem_machine('m many', (SELECT string_agg('s' || i, ' -> ') FROM generate_series(1, 4096) i));
 SELECT idem_verdict('m many', 's1', 's4096'), idem_verdict('m many', 's4096', 's1'), idem_verdict('m many', 's63', 's64');
@@ -93,16 +86,16 @@ SELECT f, string_agg(t || ' ' || idem_verdict('m cycle', f, t), ', ' ORDER BY t)
 FROM unnest(ARRAY[NULL, 'a', 'b', 'c', 'd', 'e']) WITH ORDINALITY AS a (f, i), unnest(ARRAY['a', 'b', 'c', 'd', 'e']) AS b (t)
 GROUP BY f, i ORDER BY i;
 -- bytes decide
-SELECT pg_temp.error_of($$SELECT idem_verdict('m order', 'created', 'Paid')$$);
-SELECT pg_temp.error_of($$SELECT idem_verdict('m order', 'create', 'paid')$$);
-SELECT pg_temp.error_of($$SELECT idem_verdict('m Order', 'created', 'paid')$$);
-SELECT pg_temp.error_of($$SELECT idem_verdict(NULL, 'created', 'paid')$$);
-SELECT pg_temp.error_of($$SELECT idem_verdict('m order', 'created', NULL)$$);
-SELECT pg_temp.error_of($$SELECT idem_verdict('m order', '', 'paid')$$);
-SELECT pg_temp.error_of($$SELECT idem_verdict('m order', 'created', '')$$);
-SELECT pg_temp.error_of($$SELECT idem_verdict('m order', 'created', repeat('x', 256))$$);
-SELECT pg_temp.error_of($$SELECT idem_machine_graph('m none')$$);
-SELECT pg_temp.error_of($$SELECT idem_machine_graph(NULL)$$);
+SELECT pg_temp.try($$SELECT idem_verdict('m order', 'created', 'Paid')$$);
+SELECT pg_temp.try($$SELECT idem_verdict('m order', 'create', 'paid')$$);
+SELECT pg_temp.try($$SELECT idem_verdict('m Order', 'created', 'paid')$$);
+SELECT pg_temp.try($$SELECT idem_verdict(NULL, 'created', 'paid')$$);
+SELECT pg_temp.try($$SELECT idem_verdict('m order', 'created', NULL)$$);
+SELECT pg_temp.try($$SELECT idem_verdict('m order', '', 'paid')$$);
+SELECT pg_temp.try($$SELECT idem_verdict('m order', 'created', '')$$);
+SELECT pg_temp.try($$SELECT idem_verdict('m order', 'created', repeat('x', 256))$$);
+SELECT pg_temp.try($$SELECT idem_machine_graph('m none')$$);
+SELECT pg_temp.try($$SELECT idem_machine_graph(NULL)$$);
 
 -- The model: reachability by a recursive query.
 CREATE TEMP TABLE state (name text);
@@ -286,14 +279,14 @@ DROP ROLE regress_machine_user;
 
 BEGIN READ ONLY;
 SELECT idem_verdict('m cycle', 'a', 'c');
-SELECT pg_temp.error_of($$SELECT idem_machine('m cycle', 'a -> b')$$);
+SELECT pg_temp.try($$SELECT idem_machine('m cycle', 'a -> b')$$);
 COMMIT;
 
 -- a table made anew: what was compiled before is gone with it
 BEGIN;
 SELECT idem_verdict('m cycle', 'a', 'c');
 TRUNCATE idem.transition;
-SELECT pg_temp.error_of($$SELECT idem_verdict('m cycle', 'a', 'c')$$);
+SELECT pg_temp.try($$SELECT idem_verdict('m cycle', 'a', 'c')$$);
 ROLLBACK;
 SELECT idem_verdict('m cycle', 'a', 'c');
 

@@ -7,18 +7,11 @@ GRANT USAGE ON SCHEMA row_access TO PUBLIC;
 SET search_path = row_access, public;
 \a \t
 
--- the first column of a statement's first row, or its error: code, message, detail, hint
-CREATE FUNCTION outcome(statement text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-	answer text; code text; message text; detail text; hint text;
-BEGIN
-	EXECUTE statement INTO answer;
-	RETURN coalesce(answer, 'null');
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, message = MESSAGE_TEXT,
-		detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-	RETURN format(E'%s: %s\n  %s\n  %s', code, message, detail, hint);
-END $$;
+\set ECHO none
+\getenv inputdir PG_ABS_SRCDIR
+\set outcome :inputdir '/sql/include/outcome.sql'
+\i :outcome
+\set ECHO all
 
 CREATE ROLE regress_row_access;
 CREATE ROLE regress_row_access_owner;
@@ -28,11 +21,11 @@ INSERT INTO item VALUES (1, 'one', 10), (2, 'two', 10);
 
 -- each privilege alone lets through what the plain statement lets through
 CREATE FUNCTION all_three() RETURNS TABLE (verb text, answer text) LANGUAGE sql VOLATILE AS $$
-	SELECT 'deduct', outcome($q$SELECT idem_deduct('item', 'qty', 1, 1)$q$)
-	UNION ALL SELECT 'refuse', outcome($q$SELECT idem_deduct('item', 'qty', 1000, 1)$q$)
-	UNION ALL SELECT 'lock', outcome($q$SELECT idem_lock_row('item', 1)$q$)
-	UNION ALL SELECT 'find', outcome($q$SELECT inserted FROM idem_insert(ROW(1, NULL, NULL, NULL, NULL)::item)$q$)
-	UNION ALL SELECT 'insert', outcome($q$SELECT inserted FROM idem_insert(ROW(9, NULL, 1, NULL, NULL)::item)$q$)
+	SELECT 'deduct', pg_temp.outcome($q$SELECT idem_deduct('item', 'qty', 1, 1)$q$)
+	UNION ALL SELECT 'refuse', pg_temp.outcome($q$SELECT idem_deduct('item', 'qty', 1000, 1)$q$)
+	UNION ALL SELECT 'lock', pg_temp.outcome($q$SELECT idem_lock_row('item', 1)$q$)
+	UNION ALL SELECT 'find', pg_temp.outcome($q$SELECT inserted FROM idem_insert(ROW(1, NULL, NULL, NULL, NULL)::item)$q$)
+	UNION ALL SELECT 'insert', pg_temp.outcome($q$SELECT inserted FROM idem_insert(ROW(9, NULL, 1, NULL, NULL)::item)$q$)
 $$;
 SET ROLE regress_row_access;
 SELECT * FROM all_three();
@@ -56,12 +49,12 @@ REVOKE ALL ON item FROM regress_row_access;
 GRANT SELECT (id, qty), UPDATE (qty), INSERT (id, qty) ON item TO regress_row_access;
 SET ROLE regress_row_access;
 SELECT * FROM all_three();
-SELECT outcome($$SELECT idem_deduct('item_code_key', 'qty', 1, 'one')$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('item_code_key', 'qty', 1, 'one')$$);
 RESET ROLE;
 GRANT SELECT ON item TO regress_row_access;
 SET ROLE regress_row_access;
 SELECT * FROM all_three();
-SELECT outcome($$SELECT inserted FROM idem_insert(ROW(10, 'ten', 1, NULL, NULL)::item)$$);
+SELECT pg_temp.outcome($$SELECT inserted FROM idem_insert(ROW(10, 'ten', 1, NULL, NULL)::item)$$);
 RESET ROLE;
 DELETE FROM item WHERE id = 9;
 -- a schema that is closed is no hindrance to an OID, as everywhere in SQL, but a table is
@@ -70,12 +63,12 @@ REVOKE ALL ON item FROM regress_row_access;
 GRANT SELECT, INSERT, UPDATE ON item TO regress_row_access;
 ALTER TABLE item ALTER COLUMN qty SET DEFAULT nextval('row_access.item_seq');
 SET ROLE regress_row_access;
-SELECT outcome($$SELECT inserted FROM idem_insert(ROW(11, NULL, NULL, NULL, NULL)::item)$$);
-SELECT outcome($$SELECT inserted FROM idem_insert(ROW(1, NULL, NULL, NULL, NULL)::item)$$);
+SELECT pg_temp.outcome($$SELECT inserted FROM idem_insert(ROW(11, NULL, NULL, NULL, NULL)::item)$$);
+SELECT pg_temp.outcome($$SELECT inserted FROM idem_insert(ROW(1, NULL, NULL, NULL, NULL)::item)$$);
 RESET ROLE;
 -- our own tables are nobody's
 SET ROLE regress_row_access;
-SELECT outcome($$SELECT idem_lock_row('idem.claim', 'web', '42')$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('idem.claim', 'web', '42')$$);
 RESET ROLE;
 -- a SECURITY DEFINER function acts as its owner, and what it kept is not used for another
 CREATE FUNCTION take() RETURNS bool LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = public
@@ -84,7 +77,7 @@ REVOKE ALL ON item FROM regress_row_access;
 SELECT idem_deduct('item', 'qty', 1, 2);
 SET ROLE regress_row_access;
 SELECT take();
-SELECT outcome($$SELECT idem_deduct('item', 'qty', 1, 2)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('item', 'qty', 1, 2)$$);
 SELECT take();
 RESET ROLE;
 SELECT qty FROM item WHERE id = 2;
@@ -98,11 +91,11 @@ ALTER TABLE item ENABLE ROW LEVEL SECURITY;
 CREATE POLICY mine ON item USING (tenant = current_user);
 SET ROLE regress_row_access;
 SELECT idem_deduct('item', 'qty', 1, 1), idem_deduct('item', 'qty', 1000, 1), idem_lock_row('item', 1), idem_lock_row('item', 2);
-SELECT outcome($$SELECT idem_deduct('item', 'qty', 1, 2)$$);
-SELECT outcome($$SELECT idem_deduct('item', 'qty', 1000, 2)$$);
-SELECT outcome($$SELECT idem_insert(ROW(2, NULL, 1, NULL, NULL)::item)$$);
-SELECT outcome($$SELECT idem_insert(ROW(12, NULL, 1, NULL, 'postgres')::item)$$);
-SELECT outcome($$SELECT inserted FROM idem_insert(ROW(12, NULL, 1, NULL, NULL)::item)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('item', 'qty', 1, 2)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('item', 'qty', 1000, 2)$$);
+SELECT pg_temp.outcome($$SELECT idem_insert(ROW(2, NULL, 1, NULL, NULL)::item)$$);
+SELECT pg_temp.outcome($$SELECT idem_insert(ROW(12, NULL, 1, NULL, 'postgres')::item)$$);
+SELECT pg_temp.outcome($$SELECT inserted FROM idem_insert(ROW(12, NULL, 1, NULL, NULL)::item)$$);
 RESET ROLE;
 -- seen, but not to be changed
 DROP POLICY mine ON item;
@@ -110,12 +103,12 @@ CREATE POLICY see ON item FOR SELECT USING (true);
 CREATE POLICY change ON item FOR UPDATE USING (tenant = current_user) WITH CHECK (qty > 3);
 SET ROLE regress_row_access;
 SELECT idem_lock_row('item', 1), idem_lock_row('item', 2);
-SELECT outcome($$SELECT idem_deduct('item', 'qty', 1, 2)$$);
-SELECT outcome($$SELECT idem_deduct('item', 'qty', 1000, 2)$$);
-SELECT outcome($$SELECT idem_deduct('item', 'qty', 6, 1)$$);
-SELECT outcome($$SELECT inserted FROM idem_insert(ROW(2, NULL, 1, NULL, NULL)::item)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('item', 'qty', 1, 2)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('item', 'qty', 1000, 2)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('item', 'qty', 6, 1)$$);
+SELECT pg_temp.outcome($$SELECT inserted FROM idem_insert(ROW(2, NULL, 1, NULL, NULL)::item)$$);
 SET row_security = off;
-SELECT outcome($$SELECT idem_lock_row('item', 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('item', 1)$$);
 RESET row_security;
 RESET ROLE;
 SELECT id, qty FROM item ORDER BY id;

@@ -7,18 +7,11 @@ CREATE SCHEMA row_ddl_2;
 SET search_path = row_ddl, public;
 \a \t
 
--- the first column of a statement's first row, or its error: code, message, detail, hint
-CREATE FUNCTION outcome(statement text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-	answer text; code text; message text; detail text; hint text;
-BEGIN
-	EXECUTE statement INTO answer;
-	RETURN coalesce(answer, 'null');
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, message = MESSAGE_TEXT,
-		detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-	RETURN format(E'%s: %s\n  %s\n  %s', code, message, detail, hint);
-END $$;
+\set ECHO none
+\getenv inputdir PG_ABS_SRCDIR
+\set outcome :inputdir '/sql/include/outcome.sql'
+\i :outcome
+\set ECHO all
 
 CREATE TABLE stock (id int PRIMARY KEY, pad text, qty int, code text UNIQUE);
 INSERT INTO stock VALUES (1, 'x', 100, 'one');
@@ -27,10 +20,10 @@ CREATE PROCEDURE calls() LANGUAGE plpgsql AS $$
 DECLARE
 	d text; l text; i text; c text;
 BEGIN
-	d := row_ddl.outcome($q$SELECT idem_deduct('row_ddl.stock', 'qty', 1, 1)$q$);
-	l := row_ddl.outcome($q$SELECT idem_lock_row('row_ddl.stock', 1)$q$);
-	c := row_ddl.outcome($q$SELECT idem_deduct('row_ddl.stock_code_key', 'qty', 1, 'one')$q$);
-	i := row_ddl.outcome($q$SELECT inserted || ' ' || stored::text FROM idem_insert(jsonb_populate_record(NULL::row_ddl.stock, '{"id":1,"qty":5}'))$q$);
+	d := pg_temp.outcome($q$SELECT idem_deduct('row_ddl.stock', 'qty', 1, 1)$q$);
+	l := pg_temp.outcome($q$SELECT idem_lock_row('row_ddl.stock', 1)$q$);
+	c := pg_temp.outcome($q$SELECT idem_deduct('row_ddl.stock_code_key', 'qty', 1, 'one')$q$);
+	i := pg_temp.outcome($q$SELECT inserted || ' ' || stored::text FROM idem_insert(jsonb_populate_record(NULL::row_ddl.stock, '{"id":1,"qty":5}'))$q$);
 	RAISE INFO E'deduct %\nlock %\nby code %\ninsert %', d, l, c, i;
 END $$;
 CALL calls();
@@ -41,7 +34,7 @@ ALTER TABLE stock DROP COLUMN pad;
 CALL calls();
 ALTER TABLE stock ALTER COLUMN qty TYPE numeric(10,2);
 CALL calls();
-SELECT outcome($$SELECT idem_deduct('stock', 'qty', 0.25, 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('stock', 'qty', 0.25, 1)$$);
 ALTER TABLE stock ALTER COLUMN qty TYPE bigint;
 CALL calls();
 ALTER TABLE stock ALTER COLUMN id TYPE text;
@@ -78,18 +71,18 @@ CALL calls();
 BEGIN;
 ALTER TABLE stock RENAME COLUMN qty TO quantity;
 CALL calls();
-SELECT outcome($$SELECT idem_deduct('stock', 'quantity', 1, 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('stock', 'quantity', 1, 1)$$);
 ROLLBACK;
 CALL calls();
-SELECT outcome($$SELECT idem_deduct('stock', 'quantity', 1, 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('stock', 'quantity', 1, 1)$$);
 BEGIN;
 SAVEPOINT s;
 DROP TABLE stock;
 CREATE TABLE stock (id text PRIMARY KEY, qty int);
 INSERT INTO stock VALUES ('1', 50);
-SELECT outcome($$SELECT idem_deduct('row_ddl.stock', 'qty', 1, 1::text)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('row_ddl.stock', 'qty', 1, 1::text)$$);
 ROLLBACK TO s;
-SELECT outcome($$SELECT idem_deduct('row_ddl.stock', 'qty', 1, 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('row_ddl.stock', 'qty', 1, 1)$$);
 COMMIT;
 -- the table: renamed and another one under its name; dropped and made again; another schema
 ALTER TABLE stock RENAME TO stock_old;
@@ -98,7 +91,7 @@ INSERT INTO stock SELECT * FROM stock_old;
 UPDATE stock SET qty = 1000;
 CALL calls();
 SELECT o.qty < 1000, s.qty FROM stock_old o, stock s;
-SELECT outcome($$SELECT idem_deduct('stock_old', 'qty', 1, 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('stock_old', 'qty', 1, 1)$$);
 DROP TABLE stock;
 CALL calls();
 CREATE TABLE stock (id int, qty smallint, code text UNIQUE, extra int PRIMARY KEY);
@@ -127,18 +120,18 @@ SELECT (SELECT count(*) FROM row_ddl_2.goods), (SELECT count(*) FROM row_ddl_2.s
 CREATE FUNCTION half() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.qty := NEW.qty + 1; RETURN NEW; END $$;
 SELECT by_oid(:target);
 CREATE TRIGGER half BEFORE UPDATE ON row_ddl_2.goods FOR EACH ROW EXECUTE FUNCTION half();
-SELECT outcome(format('SELECT by_oid(%s)', :target));
+SELECT pg_temp.outcome(format('SELECT by_oid(%s)', :target));
 DROP TRIGGER half ON row_ddl_2.goods;
 SELECT by_oid(:target);
 DROP TABLE row_ddl_2.goods;
-SELECT outcome(format('SELECT idem_deduct(%s::oid::regclass, ''qty'', 1, 1)', :target)) LIKE '42P01: relation with OID % does not exist%';
+SELECT pg_temp.outcome(format('SELECT idem_deduct(%s::oid::regclass, ''qty'', 1, 1)', :target)) LIKE '42P01: relation with OID % does not exist%';
 -- a domain that becomes stricter
 CREATE DOMAIN key AS int;
 CREATE TABLE domained (id key PRIMARY KEY, qty int);
 INSERT INTO domained VALUES (1, 10);
 SELECT idem_deduct('domained', 'qty', 1, 1), idem_lock_row('domained', 500);
 ALTER DOMAIN key ADD CONSTRAINT small CHECK (VALUE < 100);
-SELECT outcome($$SELECT idem_lock_row('domained', 500)$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('domained', 500)$$);
 -- the extension itself
 CREATE FUNCTION kept() RETURNS bool LANGUAGE plpgsql AS $$ BEGIN RETURN idem_deduct('row_ddl.domained', 'qty', 1, 1); END $$;
 SELECT kept();
@@ -204,7 +197,7 @@ SELECT idem_deduct('loop_table', 'qty', 1, 1), idem_deduct('loop_table', 'qty', 
 SELECT qty FROM loop_table;
 -- and one that changes the very table by DDL is refused by the server
 CREATE OR REPLACE FUNCTION fan_out() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN ALTER TABLE row_ddl.loop_table DROP COLUMN seen; RETURN NEW; END $$;
-SELECT outcome($$SELECT idem_deduct('loop_table', 'qty', 1, 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('loop_table', 'qty', 1, 1)$$);
 
 -- nor may a check of the key's domain, or a cast: the call works with what it knows of the table
 CREATE FUNCTION armed() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN EXECUTE coalesce(current_setting('row_ddl.armed', true), ''); RETURN true; END $$;
@@ -213,20 +206,20 @@ CREATE TABLE victim (id armed_id PRIMARY KEY, qty bigint, status text);
 INSERT INTO victim VALUES (1, 100, 'on');
 SELECT idem_machine('row_ddl', 'on -> off');
 SET row_ddl.armed = 'ALTER TABLE row_ddl.victim ALTER qty TYPE int';
-SELECT outcome($$SELECT idem_deduct('victim', 'qty', 1, 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('victim', 'qty', 1, 1)$$);
 SET row_ddl.armed = 'DROP TABLE row_ddl.victim';
-SELECT outcome($$SELECT idem_lock_row('victim', 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('victim', 1)$$);
 SET row_ddl.armed = 'ALTER TABLE row_ddl.victim ALTER status TYPE name';
-SELECT outcome($$SELECT idem_advance('row_ddl', 'victim', 'status', 'off', 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_advance('row_ddl', 'victim', 'status', 'off', 1)$$);
 SET row_ddl.armed = 'ALTER TABLE row_ddl.victim ADD COLUMN more int';
-SELECT outcome($$SELECT idem_deduct('victim_pkey', 'qty', 1, '1')$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('victim_pkey', 'qty', 1, '1')$$);
 RESET row_ddl.armed;
-SELECT outcome($$SELECT idem_deduct('victim', 'qty', 1, 1)$$), outcome($$SELECT idem_lock_row('victim', 1)$$),
-	outcome($$SELECT idem_advance('row_ddl', 'victim', 'status', 'off', 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('victim', 'qty', 1, 1)$$), pg_temp.outcome($$SELECT idem_lock_row('victim', 1)$$),
+	pg_temp.outcome($$SELECT idem_advance('row_ddl', 'victim', 'status', 'off', 1)$$);
 TABLE victim;
 -- an error closes the table
 ALTER TABLE victim ALTER qty TYPE int;
-SELECT outcome($$SELECT idem_deduct('victim', 'qty', 1, 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('victim', 'qty', 1, 1)$$);
 -- a plan that was made while the table was tiny goes by the index, and the caller's settings are left as they were
 CREATE TABLE tiny (id int PRIMARY KEY, qty int, status text);
 INSERT INTO tiny VALUES (1, 100, 'on');
@@ -266,7 +259,7 @@ CREATE FUNCTION boom() RETURNS boolean IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN RA
 CREATE POLICY boom ON tiny AS RESTRICTIVE USING (boom());
 BEGIN;
 SET LOCAL ROLE regress_row_ddl_1;
-SELECT outcome($q$SELECT idem_deduct('row_ddl.tiny', 'qty', 1, 1)$q$);
+SELECT pg_temp.outcome($q$SELECT idem_deduct('row_ddl.tiny', 'qty', 1, 1)$q$);
 SHOW enable_seqscan;
 SHOW jit;
 RESET ROLE;

@@ -6,18 +6,11 @@ CREATE SCHEMA row_deduct;
 SET search_path = row_deduct, public;
 \a \t
 
--- the first column of a statement's first row, or its error: code, message, detail, hint
-CREATE FUNCTION outcome(statement text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-	answer text; code text; message text; detail text; hint text;
-BEGIN
-	EXECUTE statement INTO answer;
-	RETURN coalesce(answer, 'null');
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, message = MESSAGE_TEXT,
-		detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-	RETURN format(E'%s: %s\n  %s\n  %s', code, message, detail, hint);
-END $$;
+\set ECHO none
+\getenv inputdir PG_ABS_SRCDIR
+\set outcome :inputdir '/sql/include/outcome.sql'
+\i :outcome
+\set ECHO all
 
 CREATE DOMAIN stock AS int CHECK (VALUE >= 2);
 CREATE TABLE product (id int PRIMARY KEY, i2 smallint, i4 int, i8 bigint, n numeric, n2 numeric(8,2), n3 numeric(6,-2),
@@ -37,30 +30,30 @@ SELECT idem_deduct('product', 'i2', 4, 1), idem_deduct('product', 'i8', 4, 1), i
 	idem_deduct('product', 'i4', 4.000, 1), idem_deduct('product', 'i4', 2::smallint, 1);
 SELECT i2, i4, i8, n, n2, n3, d FROM product WHERE id = 1;
 -- and the others
-SELECT outcome($$SELECT idem_deduct('product', 'f', 1, 1)$$);
-SELECT outcome($$SELECT idem_deduct('product', 'm', 1, 1)$$);
-SELECT outcome($$SELECT idem_deduct('product', 't', 1, 1)$$);
-SELECT outcome($$SELECT idem_deduct('product', 'g', 1, 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('product', 'f', 1, 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('product', 'm', 1, 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('product', 't', 1, 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('product', 'g', 1, 1)$$);
 
 -- amounts that are none
-SELECT outcome($$SELECT idem_deduct('product', 'i4', 0, 1)$$);
-SELECT outcome($$SELECT idem_deduct('product', 'i4', -1, 1)$$);
-SELECT outcome($$SELECT idem_deduct('product', 'i4', -0.5, 1)$$);
-SELECT outcome($$SELECT idem_deduct('product', 'i4', -1e30, 1)$$);
-SELECT outcome($$SELECT idem_deduct('product', 'n', 'NaN', 1)$$);
-SELECT outcome($$SELECT idem_deduct('product', 'i4', 'NaN', 1)$$);
-SELECT outcome($$SELECT idem_deduct('product', 'i4', 'infinity', 1)$$);
-SELECT outcome($$SELECT idem_deduct('product', 'n', '-infinity', 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('product', 'i4', 0, 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('product', 'i4', -1, 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('product', 'i4', -0.5, 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('product', 'i4', -1e30, 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('product', 'n', 'NaN', 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('product', 'i4', 'NaN', 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('product', 'i4', 'infinity', 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('product', 'n', '-infinity', 1)$$);
 -- that the column would round
-SELECT outcome($$SELECT idem_deduct('product', 'i4', 0.5, 1)$$);
-SELECT outcome($$SELECT idem_deduct('product', 'i4', 1e30 + 0.5, 1)$$);
-SELECT outcome($$SELECT idem_deduct('product', 'n2', 0.001, 1)$$);
-SELECT outcome($$SELECT idem_deduct('product', 'n3', 250, 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('product', 'i4', 0.5, 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('product', 'i4', 1e30 + 0.5, 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('product', 'n2', 0.001, 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('product', 'n3', 250, 1)$$);
 -- larger than the column can be: not enough, if there is a row
 SELECT idem_deduct('product', 'i2', 32767, 1), idem_deduct('product', 'i2', 32768, 1), idem_deduct('product', 'i4', 2147483648, 1),
 	idem_deduct('product', 'i8', 9223372036854775808, 1), idem_deduct('product', 'i4', 1e100, 1),
 	idem_deduct('product', 'n2', 1e100, 1);
-SELECT outcome($$SELECT idem_deduct('product', 'i4', 1e100, 99)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('product', 'i4', 1e100, 99)$$);
 -- the amount that was used last is not taken for another, nor for another type
 SELECT idem_deduct('product', 'i4', 1, 1), idem_deduct('product', 'i4', 1.0, 1), idem_deduct('product', 'i8', 1, 1),
 	idem_deduct('product', 'i4', 3, 1), idem_deduct('product', 'i4', 1, 1);
@@ -68,13 +61,13 @@ SELECT idem_deduct('product', 'i8', 40000, 1), idem_deduct('product', 'i2', 4000
 SELECT i4, i8 FROM product WHERE id = 1;
 
 -- no row; a null is not enough
-SELECT outcome($$SELECT idem_deduct('product', 'i4', 1, 99)$$);
-SELECT outcome($$SELECT idem_deduct('product', 'i4', 1, 2)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('product', 'i4', 1, 99)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('product', 'i4', 1, 2)$$);
 SELECT idem_lock_row('product', 1), idem_lock_row('product', 99);
 -- a domain's check, and a table's
-SELECT outcome($$SELECT idem_deduct('product', 'd', 5, 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('product', 'd', 5, 1)$$);
 ALTER TABLE product ADD CONSTRAINT product_reserve CHECK (i8 >= 3);
-SELECT outcome($$SELECT idem_deduct('product', 'i8', 3, 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('product', 'i8', 3, 1)$$);
 SELECT idem_deduct('product', 'i8', 1, 1);
 -- infinite stock stays infinite
 UPDATE product SET n = 'infinity' WHERE id = 1;
@@ -99,9 +92,9 @@ SELECT idem_deduct('product', 'i4', 1, 1), idem_deduct('product', 'i4', 1, 1);
 ROLLBACK;
 -- not in a read-only transaction
 BEGIN READ ONLY;
-SELECT outcome($$SELECT idem_deduct('product', 'i4', 2, 1)$$);
-SELECT outcome($$SELECT idem_lock_row('product', 1)$$);
-SELECT outcome($$SELECT inserted FROM idem_insert(ROW(1,1,1,1,1,1,1,5,1,1,'1',NULL,NULL)::product)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('product', 'i4', 2, 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('product', 1)$$);
+SELECT pg_temp.outcome($$SELECT inserted FROM idem_insert(ROW(1,1,1,1,1,1,1,5,1,1,'1',NULL,NULL)::product)$$);
 COMMIT;
 
 --
@@ -125,19 +118,19 @@ CREATE TRIGGER touch BEFORE UPDATE ON product FOR EACH ROW EXECUTE FUNCTION touc
 SELECT idem_deduct('product', 'i4', 1, 1), idem_deduct('product', 'i4', 1000, 1);
 SELECT i4, touched FROM product WHERE id = 1;
 CREATE OR REPLACE TRIGGER touch BEFORE UPDATE ON product FOR EACH ROW EXECUTE FUNCTION touch('undo');
-SELECT outcome($$SELECT idem_deduct('product', 'i4', 1, 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('product', 'i4', 1, 1)$$);
 CREATE OR REPLACE TRIGGER touch BEFORE UPDATE ON product FOR EACH ROW EXECUTE FUNCTION touch('more');
-SELECT outcome($$SELECT idem_deduct('product', 'i4', 1, 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('product', 'i4', 1, 1)$$);
 CREATE OR REPLACE TRIGGER touch BEFORE UPDATE ON product FOR EACH ROW EXECUTE FUNCTION touch('null');
-SELECT outcome($$SELECT idem_deduct('product', 'i4', 1, 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('product', 'i4', 1, 1)$$);
 CREATE OR REPLACE TRIGGER touch BEFORE UPDATE ON product FOR EACH ROW EXECUTE FUNCTION touch('raise');
-SELECT outcome($$SELECT idem_deduct('product', 'i4', 1, 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('product', 'i4', 1, 1)$$);
 -- suppressed: nothing was taken
 CREATE OR REPLACE TRIGGER touch BEFORE UPDATE ON product FOR EACH ROW EXECUTE FUNCTION touch('suppress');
-SELECT outcome($$SELECT idem_deduct('product', 'i4', 1, 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('product', 'i4', 1, 1)$$);
 SELECT i4, touched FROM product WHERE id = 1;
 ALTER TABLE product DISABLE TRIGGER touch;
-SELECT outcome($$SELECT idem_deduct('product', 'i4', 1, 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('product', 'i4', 1, 1)$$);
 ALTER TABLE product ENABLE TRIGGER touch;
 -- the trigger calls us for the same table
 CREATE OR REPLACE TRIGGER touch BEFORE UPDATE OF i4 ON product FOR EACH ROW EXECUTE FUNCTION touch('nested');
@@ -149,9 +142,9 @@ CREATE TABLE parted (id int PRIMARY KEY, i4 int, touched text) PARTITION BY RANG
 CREATE TABLE parted_1 PARTITION OF parted FOR VALUES FROM (0) TO (10);
 INSERT INTO parted VALUES (1, 10);
 CREATE TRIGGER touch BEFORE UPDATE ON parted_1 FOR EACH ROW EXECUTE FUNCTION touch('more');
-SELECT outcome($$SELECT idem_deduct('parted', 'i4', 1, 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('parted', 'i4', 1, 1)$$);
 CREATE OR REPLACE TRIGGER touch BEFORE UPDATE ON parted_1 FOR EACH ROW EXECUTE FUNCTION touch('suppress');
-SELECT outcome($$SELECT idem_deduct('parted', 'i4', 1, 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('parted', 'i4', 1, 1)$$);
 -- with a version
 CREATE TRIGGER version BEFORE UPDATE ON product FOR EACH ROW EXECUTE FUNCTION idem_version('i2');
 UPDATE product SET i2 = NULL WHERE id = 2;
@@ -167,9 +160,9 @@ CREATE FUNCTION all_gone() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.i4 :
 CREATE TABLE lured (id int PRIMARY KEY, i4 int, i8 int);
 INSERT INTO lured VALUES (1, 10, 20);
 SELECT idem_deduct('lured', 'i4', 1, ROW(1, 'SELECT 1')::lure);
-SELECT outcome($$SELECT idem_deduct('lured', 'i4', 1, ROW(1, 'CREATE TRIGGER gone BEFORE UPDATE ON lured FOR EACH ROW EXECUTE FUNCTION all_gone()')::lure)$$);
-SELECT outcome($$SELECT idem_deduct('lured', 'i4', 1, ROW(1, 'ALTER TABLE lured RENAME i4 TO i2; ALTER TABLE lured RENAME i8 TO i4')::lure)$$);
-SELECT outcome($$SELECT idem_deduct('lured', 'i4', 1, ROW(1, 'ALTER TABLE lured ADD i9 int')::lure)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('lured', 'i4', 1, ROW(1, 'CREATE TRIGGER gone BEFORE UPDATE ON lured FOR EACH ROW EXECUTE FUNCTION all_gone()')::lure)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('lured', 'i4', 1, ROW(1, 'ALTER TABLE lured RENAME i4 TO i2; ALTER TABLE lured RENAME i8 TO i4')::lure)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('lured', 'i4', 1, ROW(1, 'ALTER TABLE lured ADD i9 int')::lure)$$);
 TABLE lured;
 
 -- null and NaN are not enough of anything, infinity is of everything
@@ -184,32 +177,32 @@ TABLE odd;
 CREATE TABLE ruled (id int PRIMARY KEY, i4 int);
 INSERT INTO ruled VALUES (1, 10);
 CREATE RULE ruled_update AS ON UPDATE TO ruled DO INSTEAD NOTHING;
-SELECT outcome($$SELECT idem_deduct('ruled', 'i4', 1, 1)$$);
-SELECT outcome($$SELECT idem_lock_row('ruled', 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('ruled', 'i4', 1, 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('ruled', 1)$$);
 -- nor one that becomes another UPDATE, for all rows or some; a rule that does something besides is none of our business
 CREATE TABLE ruled_log (n int);
 INSERT INTO ruled_log VALUES (0);
 CREATE OR REPLACE RULE ruled_update AS ON UPDATE TO ruled DO INSTEAD UPDATE ruled_log SET n = n + 1;
-SELECT outcome($$SELECT idem_deduct('ruled', 'i4', 1, 1)$$);
-SELECT outcome($$SELECT idem_deduct('ruled', 'i4', 100, 1)$$);
-SELECT outcome($$SELECT idem_lock_row('ruled', 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('ruled', 'i4', 1, 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('ruled', 'i4', 100, 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('ruled', 1)$$);
 CREATE OR REPLACE RULE ruled_update AS ON UPDATE TO ruled WHERE OLD.id < 10 DO INSTEAD UPDATE ruled_log SET n = n + 1;
-SELECT outcome($$SELECT idem_deduct('ruled', 'i4', 1, 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('ruled', 'i4', 1, 1)$$);
 -- as the rule is enabled
 ALTER TABLE ruled DISABLE RULE ruled_update;
-SELECT outcome($$SELECT idem_deduct('ruled', 'i4', 1, 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('ruled', 'i4', 1, 1)$$);
 ALTER TABLE ruled ENABLE REPLICA RULE ruled_update;
-SELECT outcome($$SELECT idem_deduct('ruled', 'i4', 1, 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('ruled', 'i4', 1, 1)$$);
 SET session_replication_role = replica;
-SELECT outcome($$SELECT idem_deduct('ruled', 'i4', 1, 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('ruled', 'i4', 1, 1)$$);
 ALTER TABLE ruled ENABLE RULE ruled_update;
-SELECT outcome($$SELECT idem_deduct('ruled', 'i4', 1, 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('ruled', 'i4', 1, 1)$$);
 RESET session_replication_role;
 ALTER TABLE ruled ENABLE ALWAYS RULE ruled_update;
-SELECT outcome($$SELECT idem_deduct('ruled', 'i4', 1, 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('ruled', 'i4', 1, 1)$$);
 DROP RULE ruled_update ON ruled;
 CREATE RULE ruled_also AS ON UPDATE TO ruled DO ALSO UPDATE ruled_log SET n = n + 1;
-SELECT outcome($$SELECT idem_deduct('ruled', 'i4', 1, 1)$$), outcome($$SELECT idem_deduct('ruled', 'i4', 100, 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('ruled', 'i4', 1, 1)$$), pg_temp.outcome($$SELECT idem_deduct('ruled', 'i4', 100, 1)$$);
 SELECT i4, n FROM ruled, ruled_log;
 
 -- foreign keys: a lock lets their checks pass, and what they forbid is refused
@@ -220,7 +213,7 @@ INSERT INTO entry VALUES (1);
 COMMIT;
 CREATE TABLE referrer (n int PRIMARY KEY, i4 int REFERENCES product (id));
 INSERT INTO referrer VALUES (1, 2);
-SELECT outcome($$SELECT idem_deduct('referrer', 'i4', 1, 1)$$);
-SELECT outcome($$SELECT idem_deduct('referrer', 'i4', 1, 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('referrer', 'i4', 1, 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('referrer', 'i4', 1, 1)$$);
 
 DROP SCHEMA row_deduct CASCADE;

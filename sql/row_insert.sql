@@ -6,18 +6,11 @@ CREATE SCHEMA row_insert;
 SET search_path = row_insert, public;
 \a \t
 
--- the first column of a statement's first row, or its error: code, message, detail, hint
-CREATE FUNCTION outcome(statement text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-	answer text; code text; message text; detail text; hint text;
-BEGIN
-	EXECUTE statement INTO answer;
-	RETURN coalesce(answer, 'null');
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, message = MESSAGE_TEXT,
-		detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-	RETURN format(E'%s: %s\n  %s\n  %s', code, message, detail, hint);
-END $$;
+\set ECHO none
+\getenv inputdir PG_ABS_SRCDIR
+\set outcome :inputdir '/sql/include/outcome.sql'
+\i :outcome
+\set ECHO all
 
 CREATE TABLE account (id bigserial PRIMARY KEY, email text UNIQUE, name text DEFAULT 'anonymous', gone int,
 	n int GENERATED ALWAYS AS IDENTITY, twice int GENERATED ALWAYS AS (length(name) * 2) STORED, ref uuid UNIQUE);
@@ -48,40 +41,40 @@ ROLLBACK;
 
 -- which key: the primary key if given, else the only unique index that is given
 SELECT inserted, (stored).email FROM idem_insert(ROW(1, 'z@x', NULL, NULL, NULL, NULL)::account);
-SELECT outcome($$SELECT idem_insert(ROW(NULL, 'z@x', NULL, NULL, NULL, 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11')::account)$$);
+SELECT pg_temp.outcome($$SELECT idem_insert(ROW(NULL, 'z@x', NULL, NULL, NULL, 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11')::account)$$);
 SELECT inserted, (stored).email FROM idem_insert(ROW(NULL, 'z@x', NULL, NULL, NULL, 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11')::account, 'account_ref_key');
 SELECT inserted, (stored).ref FROM idem_insert(ROW(NULL, 'z@x', NULL, NULL, NULL, 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a12')::account, 'account_email_key');
 SELECT inserted, (stored).email FROM idem_insert(ROW(1, 'y@x', NULL, NULL, NULL, NULL)::account, key => 'account');
-SELECT outcome($$SELECT idem_insert(ROW(NULL, NULL, 'x', NULL, NULL, NULL)::account)$$);
-SELECT outcome($$SELECT idem_insert(NULL::account)$$);
-SELECT outcome($$SELECT idem_insert(ROW(NULL, NULL, NULL, NULL, NULL, NULL)::account)$$);
-SELECT outcome($$SELECT idem_insert(ROW(NULL, NULL, 'x', NULL, NULL, NULL)::account, 'account_email_key')$$);
+SELECT pg_temp.outcome($$SELECT idem_insert(ROW(NULL, NULL, 'x', NULL, NULL, NULL)::account)$$);
+SELECT pg_temp.outcome($$SELECT idem_insert(NULL::account)$$);
+SELECT pg_temp.outcome($$SELECT idem_insert(ROW(NULL, NULL, NULL, NULL, NULL, NULL)::account)$$);
+SELECT pg_temp.outcome($$SELECT idem_insert(ROW(NULL, NULL, 'x', NULL, NULL, NULL)::account, 'account_email_key')$$);
 -- a row that another unique index does not allow is the server's error
-SELECT outcome($$SELECT idem_insert(ROW(NULL, 'a@x', NULL, NULL, NULL, 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a13')::account, 'account_ref_key')$$);
+SELECT pg_temp.outcome($$SELECT idem_insert(ROW(NULL, 'a@x', NULL, NULL, NULL, 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a13')::account, 'account_ref_key')$$);
 -- a value where the table makes its own
-SELECT outcome($$SELECT idem_insert(ROW(NULL, 'n@x', NULL, 5, NULL, NULL)::account)$$);
-SELECT outcome($$SELECT idem_insert(ROW(NULL, 'n@x', NULL, NULL, 5, NULL)::account)$$);
+SELECT pg_temp.outcome($$SELECT idem_insert(ROW(NULL, 'n@x', NULL, 5, NULL, NULL)::account)$$);
+SELECT pg_temp.outcome($$SELECT idem_insert(ROW(NULL, 'n@x', NULL, NULL, 5, NULL)::account)$$);
 -- keys that will not do
 CREATE TABLE other (id int PRIMARY KEY);
 CREATE INDEX account_name ON account (name);
 CREATE UNIQUE INDEX account_partial ON account (name) WHERE id < 0;
-SELECT outcome($$SELECT idem_insert(ROW(NULL, 'q@x', NULL, NULL, NULL, NULL)::account, 'other_pkey')$$);
-SELECT outcome($$SELECT idem_insert(ROW(NULL, 'q@x', NULL, NULL, NULL, NULL)::account, 'account_name')$$);
-SELECT outcome($$SELECT idem_insert(ROW(NULL, NULL, 'q', NULL, NULL, NULL)::account, 'account_partial')$$);
-SELECT outcome($$SELECT idem_insert(ROW(NULL, NULL, 'q', NULL, NULL, NULL)::account)$$);
+SELECT pg_temp.outcome($$SELECT idem_insert(ROW(NULL, 'q@x', NULL, NULL, NULL, NULL)::account, 'other_pkey')$$);
+SELECT pg_temp.outcome($$SELECT idem_insert(ROW(NULL, 'q@x', NULL, NULL, NULL, NULL)::account, 'account_name')$$);
+SELECT pg_temp.outcome($$SELECT idem_insert(ROW(NULL, NULL, 'q', NULL, NULL, NULL)::account, 'account_partial')$$);
+SELECT pg_temp.outcome($$SELECT idem_insert(ROW(NULL, NULL, 'q', NULL, NULL, NULL)::account)$$);
 -- candidates that will not do
 CREATE VIEW seen AS SELECT * FROM other;
 CREATE MATERIALIZED VIEW made AS SELECT * FROM other;
 CREATE TYPE loose AS (id int);
 CREATE DOMAIN tame AS other CHECK ((VALUE).id > 0);
-SELECT outcome($$SELECT idem_insert(42)$$);
-SELECT outcome($$SELECT idem_insert(ROW(1))$$);
-SELECT outcome($$SELECT idem_insert(ROW(1)::loose)$$);
-SELECT outcome($$SELECT idem_insert(ROW(1)::tame)$$);
-SELECT outcome($$SELECT idem_insert(ROW(1)::seen)$$);
-SELECT outcome($$SELECT idem_insert(ROW(1)::made)$$);
-SELECT outcome($$SELECT idem_insert(NULL)$$);
-SELECT outcome($$SELECT inserted FROM idem_insert(ROW(1)::other, NULL)$$);
+SELECT pg_temp.outcome($$SELECT idem_insert(42)$$);
+SELECT pg_temp.outcome($$SELECT idem_insert(ROW(1))$$);
+SELECT pg_temp.outcome($$SELECT idem_insert(ROW(1)::loose)$$);
+SELECT pg_temp.outcome($$SELECT idem_insert(ROW(1)::tame)$$);
+SELECT pg_temp.outcome($$SELECT idem_insert(ROW(1)::seen)$$);
+SELECT pg_temp.outcome($$SELECT idem_insert(ROW(1)::made)$$);
+SELECT pg_temp.outcome($$SELECT idem_insert(NULL)$$);
+SELECT pg_temp.outcome($$SELECT inserted FROM idem_insert(ROW(1)::other, NULL)$$);
 
 -- several columns; nulls in the others; composites, arrays, toasted values
 CREATE TYPE pair AS (a int, b text);
@@ -95,7 +88,7 @@ SELECT inserted FROM idem_insert(ROW(2, 'one', NULL, NULL, NULL)::wide);
 SELECT inserted, (stored).big IS NOT NULL FROM wide, LATERAL idem_insert(wide) ORDER BY 1, 2;
 -- with NULLS NOT DISTINCT a null in the key still is no key
 CREATE TABLE nulls (a int, b int, UNIQUE NULLS NOT DISTINCT (a, b));
-SELECT outcome($$SELECT idem_insert(ROW(1, NULL)::nulls)$$);
+SELECT pg_temp.outcome($$SELECT idem_insert(ROW(1, NULL)::nulls)$$);
 
 -- triggers
 CREATE FUNCTION meddle() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -114,44 +107,44 @@ SELECT * FROM idem_insert(ROW(1, 2)::hooked);
 SELECT * FROM idem_insert(ROW(1, 2)::hooked);
 CREATE OR REPLACE TRIGGER meddle BEFORE INSERT ON hooked FOR EACH ROW EXECUTE FUNCTION meddle('suppress');
 SELECT * FROM idem_insert(ROW(1, 2)::hooked);
-SELECT outcome($$SELECT idem_insert(ROW(2, 2)::hooked)$$);
+SELECT pg_temp.outcome($$SELECT idem_insert(ROW(2, 2)::hooked)$$);
 CREATE OR REPLACE TRIGGER meddle BEFORE INSERT ON hooked FOR EACH ROW EXECUTE FUNCTION meddle('key');
-SELECT outcome($$SELECT idem_insert(ROW(2, 2)::hooked)$$);
+SELECT pg_temp.outcome($$SELECT idem_insert(ROW(2, 2)::hooked)$$);
 -- the trigger inserts the very key through us
 CREATE OR REPLACE TRIGGER meddle BEFORE INSERT ON hooked FOR EACH ROW EXECUTE FUNCTION meddle('twin');
 SELECT * FROM idem_insert(ROW(3, 6)::hooked);
 -- rules do not go with ON CONFLICT
 CREATE RULE hooked_rule AS ON INSERT TO hooked DO INSTEAD NOTHING;
-SELECT outcome($$SELECT idem_insert(ROW(9, 9)::hooked)$$);
+SELECT pg_temp.outcome($$SELECT idem_insert(ROW(9, 9)::hooked)$$);
 CREATE OR REPLACE RULE hooked_rule AS ON INSERT TO hooked DO INSTEAD INSERT INTO other VALUES (NEW.a) RETURNING id, id;
-SELECT outcome($$SELECT idem_insert(ROW(9, 9)::hooked)$$);
+SELECT pg_temp.outcome($$SELECT idem_insert(ROW(9, 9)::hooked)$$);
 CREATE OR REPLACE RULE hooked_rule AS ON INSERT TO hooked WHERE NEW.a > 5 DO INSTEAD INSERT INTO other VALUES (NEW.a);
-SELECT outcome($$SELECT idem_insert(ROW(9, 9)::hooked)$$);
+SELECT pg_temp.outcome($$SELECT idem_insert(ROW(9, 9)::hooked)$$);
 -- nor do rules for UPDATE
 DROP RULE hooked_rule ON hooked;
 CREATE RULE hooked_rule AS ON UPDATE TO hooked DO INSTEAD INSERT INTO other VALUES (NEW.a);
-SELECT outcome($$SELECT idem_insert(ROW(9, 9)::hooked)$$);
+SELECT pg_temp.outcome($$SELECT idem_insert(ROW(9, 9)::hooked)$$);
 
 -- nor does a deferrable constraint on the columns of the key, whatever the index beside it; on other columns it does no harm
 CREATE TABLE deferred (a int CONSTRAINT deferred_pkey PRIMARY KEY DEFERRABLE, b int CONSTRAINT deferred_b UNIQUE);
-SELECT outcome($$SELECT inserted FROM idem_insert(ROW(1, 1)::deferred)$$), outcome($$SELECT inserted FROM idem_insert(ROW(1, 1)::deferred)$$);
+SELECT pg_temp.outcome($$SELECT inserted FROM idem_insert(ROW(1, 1)::deferred)$$), pg_temp.outcome($$SELECT inserted FROM idem_insert(ROW(1, 1)::deferred)$$);
 CREATE UNIQUE INDEX deferred_a ON deferred (a);
-SELECT left(outcome($$SELECT idem_insert(ROW(2, 2)::deferred, 'deferred_a')$$), 5), outcome($$SELECT inserted FROM idem_insert(ROW(1, 1)::deferred, 'deferred_a')$$);
-SELECT outcome($$SELECT idem_deduct('deferred_a', 'b', 1, 1)$$);
+SELECT left(pg_temp.outcome($$SELECT idem_insert(ROW(2, 2)::deferred, 'deferred_a')$$), 5), pg_temp.outcome($$SELECT inserted FROM idem_insert(ROW(1, 1)::deferred, 'deferred_a')$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('deferred_a', 'b', 1, 1)$$);
 
 -- an exclusion constraint, and a column that the caller may not read: the server's own errors
 CREATE TABLE booked (id int PRIMARY KEY, seats int4range, note text, EXCLUDE USING gist (seats WITH &&));
 INSERT INTO booked VALUES (1, '[1,5)');
-SELECT left(outcome($$SELECT idem_insert(ROW(2, '[3,9)', NULL)::booked)$$), 5), outcome($$SELECT inserted FROM idem_insert(ROW(1, '[3,9)', NULL)::booked)$$);
+SELECT left(pg_temp.outcome($$SELECT idem_insert(ROW(2, '[3,9)', NULL)::booked)$$), 5), pg_temp.outcome($$SELECT inserted FROM idem_insert(ROW(1, '[3,9)', NULL)::booked)$$);
 CREATE ROLE regress_row_insert;
 GRANT USAGE ON SCHEMA row_insert TO regress_row_insert;
 GRANT INSERT, SELECT (id, seats) ON booked TO regress_row_insert;
 SET ROLE regress_row_insert;
-SELECT outcome($$SELECT idem_insert(ROW(3, '[10,11)', NULL)::booked)$$);
+SELECT pg_temp.outcome($$SELECT idem_insert(ROW(3, '[10,11)', NULL)::booked)$$);
 RESET ROLE;
 GRANT SELECT (note) ON booked TO regress_row_insert;
 SET ROLE regress_row_insert;
-SELECT outcome($$SELECT inserted FROM idem_insert(ROW(3, '[10,11)', NULL)::booked)$$);
+SELECT pg_temp.outcome($$SELECT inserted FROM idem_insert(ROW(3, '[10,11)', NULL)::booked)$$);
 RESET ROLE;
 -- the row as it is stored: columns dropped, added, generated, of domains, out of line
 CREATE DOMAIN short AS varchar(3);

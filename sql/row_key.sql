@@ -6,18 +6,11 @@ CREATE SCHEMA row_key;
 SET search_path = row_key, public;
 \a \t
 
--- the first column of a statement's first row, or its error: code, message, detail, hint
-CREATE FUNCTION outcome(statement text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-	answer text; code text; message text; detail text; hint text;
-BEGIN
-	EXECUTE statement INTO answer;
-	RETURN coalesce(answer, 'null');
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, message = MESSAGE_TEXT,
-		detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-	RETURN format(E'%s: %s\n  %s\n  %s', code, message, detail, hint);
-END $$;
+\set ECHO none
+\getenv inputdir PG_ABS_SRCDIR
+\set outcome :inputdir '/sql/include/outcome.sql'
+\i :outcome
+\set ECHO all
 
 --
 -- Every common type: given as that type, as a literal without a type, as text,
@@ -111,25 +104,25 @@ DO $$ DECLARE k kinds; BEGIN FOR k IN SELECT * FROM kinds LOOP CALL try_kind(k);
 CREATE TABLE narrow (i int PRIMARY KEY, s smallint UNIQUE, v varchar(3) UNIQUE, n numeric(4,1) UNIQUE,
 	d date UNIQUE, u uuid UNIQUE, e mood UNIQUE, c code UNIQUE, ts timestamp(0) UNIQUE, nm name UNIQUE);
 INSERT INTO narrow VALUES (2, 2, 'abc', 1.1, '2026-03-01', NULL, 'ok', 'abc', '2026-03-01 10:00:01', repeat('x', 63));
-SELECT outcome($$SELECT idem_lock_row('narrow', 'two')$$);
-SELECT outcome($$SELECT idem_lock_row('narrow', 'two'::text)$$);
-SELECT outcome($$SELECT idem_lock_row('narrow', 3000000000)$$);
-SELECT outcome($$SELECT idem_lock_row('narrow_s_key', 70000)$$);
-SELECT outcome($$SELECT idem_lock_row('narrow_v_key', 'abcd')$$);
-SELECT outcome($$SELECT idem_lock_row('narrow_n_key', 1000)$$);
-SELECT outcome($$SELECT idem_lock_row('narrow_u_key', '42')$$);
-SELECT outcome($$SELECT idem_lock_row('narrow_e_key', 'glad')$$);
-SELECT outcome($$SELECT idem_lock_row('narrow_c_key', 'ABC')$$);
-SELECT outcome($$SELECT idem_lock_row('narrow_d_key', '2026-02-30')$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('narrow', 'two')$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('narrow', 'two'::text)$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('narrow', 3000000000)$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('narrow_s_key', 70000)$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('narrow_v_key', 'abcd')$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('narrow_n_key', 1000)$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('narrow_u_key', '42')$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('narrow_e_key', 'glad')$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('narrow_c_key', 'ABC')$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('narrow_d_key', '2026-02-30')$$);
 -- a value that would silently be another one
-SELECT outcome($$SELECT idem_lock_row('narrow', 1.5)$$);
-SELECT outcome($$SELECT idem_lock_row('narrow', 1.5::float8)$$);
-SELECT outcome($$SELECT idem_lock_row('narrow', 2.0)$$);
-SELECT outcome($$SELECT idem_lock_row('narrow_v_key', 'abc   ')$$);
-SELECT outcome($$SELECT idem_lock_row('narrow_n_key', 1.06)$$);
-SELECT outcome($$SELECT idem_lock_row('narrow_d_key', timestamp '2026-03-01 13:00')$$);
-SELECT outcome($$SELECT idem_lock_row('narrow_ts_key', timestamp '2026-03-01 10:00:00.6')$$);
-SELECT outcome($$SELECT idem_lock_row('narrow_nm_key', repeat('x', 64))$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('narrow', 1.5)$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('narrow', 1.5::float8)$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('narrow', 2.0)$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('narrow_v_key', 'abc   ')$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('narrow_n_key', 1.06)$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('narrow_d_key', timestamp '2026-03-01 13:00')$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('narrow_ts_key', timestamp '2026-03-01 10:00:00.6')$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('narrow_nm_key', repeat('x', 64))$$);
 -- the same for values that are given as text or literals, by every type that takes a part of a text only
 CREATE TYPE spot AS (d date, f real, at timestamp(0), label text);
 CREATE TYPE daily AS RANGE (subtype = date);
@@ -170,7 +163,7 @@ BEGIN
 				NULL;	-- another text of one value
 			END;
 			FOREACH form IN ARRAY '{"%L","%L::text","VARIADIC ARRAY[%L]"}'::text[] LOOP
-				finds := outcome(format('SELECT idem_lock_row(''part'', ' || form || ')', given));
+				finds := pg_temp.outcome(format('SELECT idem_lock_row(''part'', ' || form || ')', given));
 				IF given = ANY (k.whole) <> (finds = 'true') OR given = ANY (k.part) <> (left(finds, 5) = '22023') THEN
 					RAISE WARNING '% from %: %', k.kind, format(form, given), finds;
 				END IF;
@@ -182,18 +175,18 @@ BEGIN
 END $$;
 CREATE TABLE times (t time PRIMARY KEY, d date UNIQUE, n name UNIQUE, o oid UNIQUE, c "char" UNIQUE, r regclass UNIQUE);
 INSERT INTO times VALUES ('10:00', '2026-03-02', repeat('x', 63), 4294967295, 'a', 'pg_class');
-SELECT outcome($$SELECT idem_lock_row('times_d_key', '2026-03-02 10:00')$$);
-SELECT outcome($$SELECT idem_lock_row('times_n_key', repeat('x', 64)::varchar)$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('times_d_key', '2026-03-02 10:00')$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('times_n_key', repeat('x', 64)::varchar)$$);
 -- an untyped literal beside a typed value
 CREATE UNIQUE INDEX times_two ON times (o, d);
-SELECT outcome($$SELECT idem_lock_row('times_two', 4294967295, '2026-03-02')$$);
-SELECT outcome($$SELECT idem_lock_row('times_two', 4294967295, '2026-03-02 10:00')$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('times_two', 4294967295, '2026-03-02')$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('times_two', 4294967295, '2026-03-02 10:00')$$);
 -- a cast of the server's that has no way back; a number that is none
-SELECT outcome($$SELECT idem_lock_row('times', timestamp '2026-03-02 10:00')$$);
-SELECT outcome($$SELECT idem_lock_row('times', timestamptz '2026-03-02 10:00')$$);
-SELECT outcome($$SELECT idem_lock_row('times_o_key', -1)$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('times', timestamp '2026-03-02 10:00')$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('times', timestamptz '2026-03-02 10:00')$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('times_o_key', -1)$$);
 -- names of one table
-SELECT outcome($$SELECT idem_lock_row('times_r_key', 'pg_catalog.pg_class')$$), outcome($$SELECT idem_lock_row('times_r_key', '1259'::text)$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('times_r_key', 'pg_catalog.pg_class')$$), pg_temp.outcome($$SELECT idem_lock_row('times_r_key', '1259'::text)$$);
 
 -- two forms of each function: of all values text or untyped, and of any; a parameter without a type is text
 PREPARE untyped_deduct AS SELECT idem_deduct($1, $2, $3, $4);
@@ -210,36 +203,36 @@ EXECUTE untyped_two('accounts_two', '1', '2026-03-02');
 EXECUTE untyped_two('accounts_two', '1', '2026-03-02 10:00');
 -- beside a typed value a parameter needs a type
 PREPARE untyped_mixed AS SELECT idem_lock_row('accounts_two', 1, $1);
-SELECT outcome($$SELECT idem_lock_row('accounts_two', VARIADIC '{1,2026-03-02}'::text[])$$), outcome($$SELECT idem_lock_row('accounts_two', VARIADIC '{1,NULL}'::text[])$$);
-SELECT outcome($$SELECT idem_deduct('accounts', 'qty', 1, VARIADIC NULL::text[])$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('accounts_two', VARIADIC '{1,2026-03-02}'::text[])$$), pg_temp.outcome($$SELECT idem_lock_row('accounts_two', VARIADIC '{1,NULL}'::text[])$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('accounts', 'qty', 1, VARIADIC NULL::text[])$$);
 -- of the types that are text to the server, two need a cast: arrays other than text[] of them, and "char"
-SELECT outcome($$SELECT idem_lock_row('times_c_key', 'a'::"char")$$), outcome($$SELECT idem_lock_row('times_c_key', 'a'::"char"::text)$$);
-SELECT outcome($$SELECT idem_lock_row('times_n_key', VARIADIC ARRAY['a'::varchar])$$), outcome($$SELECT idem_lock_row('times_n_key', VARIADIC ARRAY['a'::varchar]::text[])$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('times_c_key', 'a'::"char")$$), pg_temp.outcome($$SELECT idem_lock_row('times_c_key', 'a'::"char"::text)$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('times_n_key', VARIADIC ARRAY['a'::varchar])$$), pg_temp.outcome($$SELECT idem_lock_row('times_n_key', VARIADIC ARRAY['a'::varchar]::text[])$$);
 
 -- a type that does not cast
-SELECT outcome($$SELECT idem_lock_row('narrow', true)$$);
-SELECT outcome($$SELECT idem_lock_row('narrow_u_key', 42)$$);
-SELECT outcome($$SELECT idem_lock_row('narrow_d_key', 20260301)$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('narrow', true)$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('narrow_u_key', 42)$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('narrow_d_key', 20260301)$$);
 
 --
 -- Number of values, nulls
 --
 CREATE TABLE line (shop int, bill int, pos int, qty int, PRIMARY KEY (shop, bill, pos) INCLUDE (qty));
 INSERT INTO line VALUES (1, 2, 3, 10);
-SELECT outcome($$SELECT idem_lock_row('line', 1, 2, 3)$$);
-SELECT outcome($$SELECT idem_lock_row('line', 3, 2, 1)$$);
-SELECT outcome($$SELECT idem_lock_row('line', VARIADIC ARRAY[1, 2, 3])$$);
-SELECT outcome($$SELECT idem_lock_row('line', VARIADIC ARRAY['1', '2', '3'])$$);
-SELECT outcome($$SELECT idem_lock_row('line', VARIADIC ARRAY[[1, 2, 3]])$$);
-SELECT outcome($$SELECT idem_lock_row('line', 1, 2)$$);
-SELECT outcome($$SELECT idem_lock_row('line', 1, 2, 3, 10)$$);
-SELECT outcome($$SELECT idem_lock_row('line', VARIADIC '{}'::int[])$$);
-SELECT outcome($$SELECT idem_lock_row('line', VARIADIC NULL::int[])$$);
-SELECT outcome($$SELECT idem_lock_row('line', 1, NULL, 3)$$);
-SELECT outcome($$SELECT idem_deduct('line', 'qty', 1, 1, 2, NULL::int)$$);
-SELECT outcome($$SELECT idem_lock_row(NULL, 1)$$);
-SELECT outcome($$SELECT idem_deduct('line', NULL, 1, 1, 2, 3)$$);
-SELECT outcome($$SELECT idem_deduct('line', 'qty', NULL, 1, 2, 3)$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('line', 1, 2, 3)$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('line', 3, 2, 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('line', VARIADIC ARRAY[1, 2, 3])$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('line', VARIADIC ARRAY['1', '2', '3'])$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('line', VARIADIC ARRAY[[1, 2, 3]])$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('line', 1, 2)$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('line', 1, 2, 3, 10)$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('line', VARIADIC '{}'::int[])$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('line', VARIADIC NULL::int[])$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('line', 1, NULL, 3)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('line', 'qty', 1, 1, 2, NULL::int)$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row(NULL, 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('line', NULL, 1, 1, 2, 3)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('line', 'qty', NULL, 1, 2, 3)$$);
 
 --
 -- What is no key
@@ -251,68 +244,68 @@ CREATE INDEX no_key_plain ON no_key (id);
 CREATE INDEX no_key_hash ON no_key USING hash (id);
 ALTER TABLE no_key ADD CONSTRAINT no_key_deferrable UNIQUE (id) DEFERRABLE;
 CREATE TABLE deferred (id int PRIMARY KEY DEFERRABLE INITIALLY DEFERRED);
-SELECT outcome($$SELECT idem_lock_row('no_key', 1)$$);
-SELECT outcome($$SELECT idem_deduct('no_key', 'qty', 1, 1)$$);
-SELECT outcome($$SELECT idem_lock_row('no_key_partial', 1)$$);
-SELECT outcome($$SELECT idem_lock_row('no_key_expression', 1)$$);
-SELECT outcome($$SELECT idem_lock_row('no_key_plain', 1)$$);
-SELECT outcome($$SELECT idem_lock_row('no_key_hash', 1)$$);
-SELECT outcome($$SELECT idem_lock_row('no_key_deferrable', 1)$$);
-SELECT outcome($$SELECT idem_lock_row('deferred', 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('no_key', 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('no_key', 'qty', 1, 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('no_key_partial', 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('no_key_expression', 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('no_key_plain', 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('no_key_hash', 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('no_key_deferrable', 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('deferred', 1)$$);
 -- an index that failed to build, and one that is not on every partition
 CREATE TABLE twice (id int);
 INSERT INTO twice VALUES (1), (1);
 CREATE UNIQUE INDEX CONCURRENTLY twice_id ON twice (id);
-SELECT outcome($$SELECT idem_lock_row('twice_id', 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('twice_id', 1)$$);
 DELETE FROM twice WHERE ctid = '(0,1)';
 REINDEX INDEX twice_id;
-SELECT outcome($$SELECT idem_lock_row('twice_id', 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('twice_id', 1)$$);
 CREATE TABLE parted (id int, day date, qty int) PARTITION BY RANGE (id);
 CREATE TABLE parted_1 PARTITION OF parted FOR VALUES FROM (0) TO (10);
 CREATE TABLE parted_2 PARTITION OF parted FOR VALUES FROM (10) TO (20);
 CREATE UNIQUE INDEX parted_id ON ONLY parted (id);
-SELECT outcome($$SELECT idem_lock_row('parted_id', 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('parted_id', 1)$$);
 CREATE UNIQUE INDEX parted_1_id ON parted_1 (id);
 CREATE UNIQUE INDEX parted_2_id ON parted_2 (id);
 ALTER INDEX parted_id ATTACH PARTITION parted_1_id;
 ALTER INDEX parted_id ATTACH PARTITION parted_2_id;
 INSERT INTO parted VALUES (1, '2026-01-01', 10), (11, '2026-01-01', 10);
-SELECT outcome($$SELECT idem_lock_row('parted_id', 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('parted_id', 1)$$);
 
 --
 -- Kinds of relations
 --
 -- partitioned: by the parent, by a partition
-SELECT outcome($$SELECT idem_deduct('parted_id', 'qty', 4, 11)$$);
-SELECT outcome($$SELECT idem_deduct('parted_2_id', 'qty', 4, 11)$$);
-SELECT outcome($$SELECT idem_deduct('parted_id', 'qty', 4, 11)$$);
-SELECT outcome($$SELECT idem_deduct('parted_id', 'qty', 4, 5)$$);
-SELECT outcome($$SELECT inserted || ' ' || stored::text FROM idem_insert(ROW(12, NULL, 1)::parted)$$);
-SELECT outcome($$SELECT inserted || ' ' || stored::text FROM idem_insert(ROW(12, NULL, 2)::parted)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('parted_id', 'qty', 4, 11)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('parted_2_id', 'qty', 4, 11)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('parted_id', 'qty', 4, 11)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('parted_id', 'qty', 4, 5)$$);
+SELECT pg_temp.outcome($$SELECT inserted || ' ' || stored::text FROM idem_insert(ROW(12, NULL, 1)::parted)$$);
+SELECT pg_temp.outcome($$SELECT inserted || ' ' || stored::text FROM idem_insert(ROW(12, NULL, 2)::parted)$$);
 -- inherited: a key says nothing about the rows of a child
 CREATE TABLE parent (id int PRIMARY KEY, qty int);
 CREATE TABLE child () INHERITS (parent);
 ALTER TABLE child ADD PRIMARY KEY (id);
 INSERT INTO parent VALUES (1, 10);
 INSERT INTO child VALUES (1, 10), (2, 10);
-SELECT outcome($$SELECT idem_deduct('parent', 'qty', 4, 1)$$);
-SELECT outcome($$SELECT idem_lock_row('parent', 2)$$);
-SELECT outcome($$SELECT idem_deduct('child', 'qty', 1, 2)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('parent', 'qty', 4, 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('parent', 2)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('child', 'qty', 1, 2)$$);
 SELECT tableoid::regclass, * FROM parent ORDER BY 1, 2;
 -- temporary, unlogged
 CREATE TEMP TABLE temporary (id int PRIMARY KEY, qty int);
 INSERT INTO temporary VALUES (1, 10);
-SELECT outcome($$SELECT idem_deduct('temporary', 'qty', 4, 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('temporary', 'qty', 4, 1)$$);
 CREATE UNLOGGED TABLE unlogged (id int PRIMARY KEY, qty int);
 INSERT INTO unlogged VALUES (1, 10);
-SELECT outcome($$SELECT idem_deduct('unlogged', 'qty', 4, 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('unlogged', 'qty', 4, 1)$$);
 -- a system catalog: privilege decides
-SELECT outcome($$SELECT idem_lock_row('pg_namespace', 'row_key'::regnamespace)$$);
-SELECT outcome($$SELECT idem_lock_row('pg_class_relname_nsp_index', 'parent', 'row_key'::regnamespace)$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('pg_namespace', 'row_key'::regnamespace)$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('pg_class_relname_nsp_index', 'parent', 'row_key'::regnamespace)$$);
 CREATE ROLE regress_row_key;
 GRANT USAGE ON SCHEMA row_key TO regress_row_key;
 SET ROLE regress_row_key;
-SELECT outcome($$SELECT idem_lock_row('pg_catalog.pg_authid', 10)$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('pg_catalog.pg_authid', 10)$$);
 RESET ROLE;
 -- not tables
 CREATE VIEW a_view AS SELECT * FROM parent;
@@ -323,14 +316,14 @@ CREATE TYPE a_type AS (id int);
 CREATE FOREIGN DATA WRAPPER regress_row_key_fdw;
 CREATE SERVER regress_row_key_server FOREIGN DATA WRAPPER regress_row_key_fdw;
 CREATE FOREIGN TABLE a_foreign (id int) SERVER regress_row_key_server;
-SELECT outcome($$SELECT idem_lock_row('a_view', 1)$$);
-SELECT outcome($$SELECT idem_deduct('a_view', 'qty', 1, 1)$$);
-SELECT outcome($$SELECT idem_lock_row('a_matview', 1)$$);
-SELECT outcome($$SELECT idem_lock_row('a_matview_id', 1, 10)$$);
-SELECT outcome($$SELECT idem_lock_row('a_sequence', 1)$$);
-SELECT outcome($$SELECT idem_lock_row('a_type', 1)$$);
-SELECT outcome($$SELECT idem_lock_row('a_foreign', 1)$$);
-SELECT outcome($$SELECT idem_lock_row(4294967295::oid::regclass, 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('a_view', 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('a_view', 'qty', 1, 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('a_matview', 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('a_matview_id', 1, 10)$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('a_sequence', 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('a_type', 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('a_foreign', 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row(4294967295::oid::regclass, 1)$$);
 DROP FOREIGN DATA WRAPPER regress_row_key_fdw CASCADE;
 
 --
@@ -368,12 +361,12 @@ SELECT public.idem_lock_row('row_key.parent', 1), public.idem_deduct('row_key.pa
 SET search_path = row_key, public;
 
 -- columns
-SELECT outcome($$SELECT idem_deduct('parent', 'quantity', 1, 1)$$);
-SELECT outcome($$SELECT idem_deduct('parent', 'QTY', 1, 1)$$);
-SELECT outcome($$SELECT idem_deduct('parent', '', 1, 1)$$);
-SELECT outcome($$SELECT idem_deduct('parent', 'xmin', 1, 1)$$);
-SELECT outcome($$SELECT idem_deduct('narrow', 'v', 1, 2)$$);
-SELECT outcome($$SELECT idem_deduct('narrow', 'd', 1, 2)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('parent', 'quantity', 1, 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('parent', 'QTY', 1, 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('parent', '', 1, 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('parent', 'xmin', 1, 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('narrow', 'v', 1, 2)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('narrow', 'd', 1, 2)$$);
 
 --
 -- The index's own comparison: another collation, another operator class
@@ -385,39 +378,39 @@ CREATE TABLE patterns (word text, qty int);
 CREATE UNIQUE INDEX patterns_pattern ON patterns (word text_pattern_ops);
 INSERT INTO words VALUES ('Apple', 10);
 INSERT INTO patterns VALUES ('Apple', 10);
-SELECT outcome($$SELECT idem_deduct('words_nocase', 'qty', 4, 'aPPLE')$$);
-SELECT outcome($$SELECT inserted FROM idem_insert(ROW('APPLE', 1)::words)$$);
-SELECT outcome($$SELECT idem_deduct('patterns_pattern', 'qty', 4, 'Apple')$$);
-SELECT outcome($$SELECT idem_lock_row('patterns_pattern', 'apple')$$);
-SELECT outcome($$SELECT inserted FROM idem_insert(ROW('Apple', 1)::patterns)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('words_nocase', 'qty', 4, 'aPPLE')$$);
+SELECT pg_temp.outcome($$SELECT inserted FROM idem_insert(ROW('APPLE', 1)::words)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('patterns_pattern', 'qty', 4, 'Apple')$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('patterns_pattern', 'apple')$$);
+SELECT pg_temp.outcome($$SELECT inserted FROM idem_insert(ROW('Apple', 1)::patterns)$$);
 
 -- a type of one's own, and a cast to it that comes, is closed to some, and goes
 CREATE SCHEMA row_key_types;
 CREATE TYPE row_key_types.weekday AS ENUM ('mo', 'tu');
 CREATE TABLE shifts (day row_key_types.weekday PRIMARY KEY, qty int);
 INSERT INTO shifts VALUES ('mo', 10);
-SELECT outcome($$SELECT idem_deduct('shifts', 'qty', 4, 'mo')$$);
-SELECT outcome($$SELECT idem_deduct('shifts', 'qty', 4, 'tu')$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('shifts', 'qty', 4, 'mo')$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('shifts', 'qty', 4, 'tu')$$);
 CREATE FUNCTION row_key_types.weekday_of(int) RETURNS row_key_types.weekday LANGUAGE sql IMMUTABLE
 	AS $$SELECT CASE $1 WHEN 1 THEN 'mo' ELSE 'tu' END::row_key_types.weekday$$;
-SELECT outcome($$SELECT idem_lock_row('shifts', 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('shifts', 1)$$);
 CREATE CAST (int AS row_key_types.weekday) WITH FUNCTION row_key_types.weekday_of(int) AS ASSIGNMENT;
-SELECT outcome($$SELECT idem_lock_row('shifts', 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('shifts', 1)$$);
 REVOKE EXECUTE ON FUNCTION row_key_types.weekday_of(int) FROM PUBLIC;
 GRANT USAGE ON SCHEMA row_key_types TO regress_row_key;
 GRANT SELECT, UPDATE ON shifts TO regress_row_key;
 SET ROLE regress_row_key;
-SELECT outcome($$SELECT idem_lock_row('shifts', 'mo')$$);
-SELECT outcome($$SELECT idem_lock_row('shifts', 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('shifts', 'mo')$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('shifts', 1)$$);
 RESET ROLE;
 DROP CAST (int AS row_key_types.weekday);
-SELECT outcome($$SELECT idem_lock_row('shifts', 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('shifts', 1)$$);
 
 -- a cast that loses something, and needs no function for the way back
 CREATE TABLE nets (net cidr PRIMARY KEY, qty int);
 INSERT INTO nets VALUES ('10.0.0.0/24', 10);
-SELECT outcome($$SELECT idem_deduct('nets', 'qty', 4, '10.0.0.77/24'::inet)$$);
-SELECT outcome($$SELECT idem_deduct('nets', 'qty', 4, '10.0.0.0/24'::inet)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('nets', 'qty', 4, '10.0.0.77/24'::inet)$$);
+SELECT pg_temp.outcome($$SELECT idem_deduct('nets', 'qty', 4, '10.0.0.0/24'::inet)$$);
 -- a cast that makes null of a value, or on the way back
 CREATE OR REPLACE FUNCTION row_key_types.weekday_of(int) RETURNS row_key_types.weekday LANGUAGE sql IMMUTABLE
 	AS $$SELECT CASE $1 WHEN 1 THEN 'mo' WHEN 2 THEN 'tu' END::row_key_types.weekday$$;
@@ -425,7 +418,7 @@ CREATE FUNCTION row_key_types.number_of(row_key_types.weekday) RETURNS int LANGU
 	AS $$SELECT CASE $1 WHEN 'mo' THEN 1 END$$;
 CREATE CAST (int AS row_key_types.weekday) WITH FUNCTION row_key_types.weekday_of(int) AS ASSIGNMENT;
 CREATE CAST (row_key_types.weekday AS int) WITH FUNCTION row_key_types.number_of(row_key_types.weekday);
-SELECT outcome(format($$SELECT idem_lock_row('shifts', %s)$$, n)) FROM generate_series(1, 3) n;
+SELECT pg_temp.outcome(format($$SELECT idem_lock_row('shifts', %s)$$, n)) FROM generate_series(1, 3) n;
 
 DROP SCHEMA row_key, row_key_types CASCADE;
 DROP ROLE regress_row_key;

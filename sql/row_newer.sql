@@ -6,19 +6,11 @@ CREATE SCHEMA row_newer;
 SET search_path = row_newer, public;
 \a \t
 
--- rows that a statement changed, or its error: code, message, detail, hint
-CREATE FUNCTION outcome(statement text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-	n bigint; code text; message text; detail text; hint text;
-BEGIN
-	EXECUTE statement;
-	GET DIAGNOSTICS n = ROW_COUNT;
-	RETURN n || ' rows';
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, message = MESSAGE_TEXT,
-		detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-	RETURN format(E'%s: %s\n  %s\n  %s', code, message, detail, hint);
-END $$;
+\set ECHO none
+\getenv inputdir PG_ABS_SRCDIR
+\set outcome :inputdir '/sql/include/outcome.sql'
+\i :outcome
+\set ECHO all
 
 -- a feed in which a state comes back
 CREATE TABLE shop (id int PRIMARY KEY, status text, at timestamp, hits int DEFAULT 0);
@@ -27,7 +19,7 @@ INSERT INTO shop VALUES (1, 'open', '2026-03-01 10:00'), (2, 'open', NULL);
 UPDATE shop SET status = 'closed', at = '2026-03-01 12:00' WHERE id = 1 RETURNING status;
 -- overtaken: the row is as it was, all of it
 UPDATE shop SET status = 'open', at = '2026-03-01 11:00', hits = 9 WHERE id = 1 RETURNING status;
-SELECT outcome($$UPDATE shop SET status = 'open', at = '2026-03-01 11:59:59.999999' WHERE id = 1$$);
+SELECT pg_temp.changed($$UPDATE shop SET status = 'open', at = '2026-03-01 11:59:59.999999' WHERE id = 1$$);
 UPDATE shop SET status = 'open', at = '2026-03-01 13:00' WHERE id = 1 RETURNING status;
 -- equal, and left alone: passes
 UPDATE shop SET status = 'open', at = '2026-03-01 13:00' WHERE id = 1 RETURNING status;
@@ -36,7 +28,7 @@ UPDATE shop SET hits = hits + 1 WHERE id = 1 RETURNING hits;
 INSERT INTO shop VALUES (1, 'late', '2026-03-01 12:30') ON CONFLICT (id) DO UPDATE SET status = EXCLUDED.status, at = EXCLUDED.at RETURNING *;
 INSERT INTO shop VALUES (1, 'next', '2026-03-01 13:30') ON CONFLICT (id) DO UPDATE SET status = EXCLUDED.status, at = EXCLUDED.at RETURNING *;
 MERGE INTO shop USING (VALUES (1, timestamp '2026-03-01 13:29')) AS s (id, at) ON shop.id = s.id WHEN MATCHED THEN UPDATE SET status = 'merged', at = s.at;
-SELECT outcome($$UPDATE shop SET at = '2026-03-01 13:00'$$);
+SELECT pg_temp.changed($$UPDATE shop SET at = '2026-03-01 13:00'$$);
 -- null: older than anything, equal to null
 UPDATE shop SET status = 'a', at = NULL WHERE id = 1 RETURNING status;
 UPDATE shop SET status = 'b', at = '2026-03-01' WHERE id = 2 RETURNING status;
@@ -60,9 +52,9 @@ SELECT count(*) FROM shop, version WHERE ctid = tid;
 CREATE TABLE sensor (id int PRIMARY KEY, value int, seq bigint, hits int DEFAULT 0);
 CREATE TRIGGER newer BEFORE UPDATE OF seq ON sensor FOR EACH ROW EXECUTE FUNCTION idem_newer('seq', 'equal=skip');
 INSERT INTO sensor VALUES (1, 10, 5), (2, 10, NULL);
-SELECT outcome($$UPDATE sensor SET value = 11, seq = 5 WHERE id = 1$$), outcome($$UPDATE sensor SET value = 11, seq = 4 WHERE id = 1$$),
-	outcome($$UPDATE sensor SET value = 12, seq = 6 WHERE id = 1$$), outcome($$UPDATE sensor SET hits = hits + 1 WHERE id = 1$$),
-	outcome($$UPDATE sensor SET value = 11, seq = NULL WHERE id = 2$$), outcome($$UPDATE sensor SET value = 13, seq = 1 WHERE id = 2$$);
+SELECT pg_temp.changed($$UPDATE sensor SET value = 11, seq = 5 WHERE id = 1$$), pg_temp.changed($$UPDATE sensor SET value = 11, seq = 4 WHERE id = 1$$),
+	pg_temp.changed($$UPDATE sensor SET value = 12, seq = 6 WHERE id = 1$$), pg_temp.changed($$UPDATE sensor SET hits = hits + 1 WHERE id = 1$$),
+	pg_temp.changed($$UPDATE sensor SET value = 11, seq = NULL WHERE id = 2$$), pg_temp.changed($$UPDATE sensor SET value = 13, seq = 1 WHERE id = 2$$);
 SELECT * FROM sensor ORDER BY id;
 
 -- the verbs say what became of it: nothing was taken, nothing applied
@@ -100,18 +92,18 @@ BEGIN
 		EXECUTE format('CREATE TABLE one (id int PRIMARY KEY, v %s)', k.kind);
 		EXECUTE format('INSERT INTO one VALUES (1, %L), (2, NULL)', k.older);
 		CREATE TRIGGER newer BEFORE UPDATE ON one FOR EACH ROW EXECUTE FUNCTION idem_newer('v');
-		answers := ARRAY(SELECT outcome(format('UPDATE one SET v = %L WHERE id = 1', w)) FROM unnest(ARRAY[k.newer, k.older, k.newer]) w);
+		answers := ARRAY(SELECT pg_temp.changed(format('UPDATE one SET v = %L WHERE id = 1', w)) FROM unnest(ARRAY[k.newer, k.older, k.newer]) w);
 		IF answers <> '{1 rows,0 rows,1 rows}' THEN
 			RAISE WARNING '%: %', k.kind, answers;
 		END IF;
 		FOREACH v IN ARRAY k.ends LOOP
-			refused := ARRAY(SELECT left(outcome(format('UPDATE one SET v = %L WHERE id = %s', v, i)), 5) FROM generate_series(1, 2) i);
+			refused := ARRAY(SELECT left(pg_temp.changed(format('UPDATE one SET v = %L WHERE id = %s', v, i)), 5) FROM generate_series(1, 2) i);
 			IF refused <> '{22023,22023}' THEN
 				RAISE WARNING '% %: %', k.kind, v, refused;
 			END IF;
 			EXECUTE format('INSERT INTO one VALUES (3, %L)', v);
-			IF outcome('UPDATE one SET v = v WHERE id = 3') <> '1 rows' THEN
-				RAISE WARNING '% % left alone: %', k.kind, v, outcome('UPDATE one SET v = v WHERE id = 3');
+			IF pg_temp.changed('UPDATE one SET v = v WHERE id = 3') <> '1 rows' THEN
+				RAISE WARNING '% % left alone: %', k.kind, v, pg_temp.changed('UPDATE one SET v = v WHERE id = 3');
 			END IF;
 			DELETE FROM one WHERE id = 3;
 		END LOOP;
@@ -119,12 +111,12 @@ BEGIN
 		DROP TABLE one;
 	END LOOP;
 END $$;
-SELECT outcome($$UPDATE shop SET at = 'infinity' WHERE id = 1$$);
-SELECT outcome($$UPDATE shop SET at = '-infinity' WHERE id = 1$$), outcome($$UPDATE shop SET at = '-infinity' WHERE id = 3$$);
+SELECT pg_temp.changed($$UPDATE shop SET at = 'infinity' WHERE id = 1$$);
+SELECT pg_temp.changed($$UPDATE shop SET at = '-infinity' WHERE id = 1$$), pg_temp.changed($$UPDATE shop SET at = '-infinity' WHERE id = 3$$);
 CREATE TABLE reading (id int PRIMARY KEY, n numeric);
 CREATE TRIGGER newer BEFORE UPDATE ON reading FOR EACH ROW EXECUTE FUNCTION idem_newer('n');
 INSERT INTO reading VALUES (1, 1);
-SELECT outcome($$UPDATE reading SET n = 'NaN'$$);
+SELECT pg_temp.changed($$UPDATE reading SET n = 'NaN'$$);
 
 -- the replication role decides as for every trigger
 SET session_replication_role = replica;
@@ -139,7 +131,7 @@ DECLARE
 	answer text;
 BEGIN
 	EXECUTE format('CREATE TRIGGER t %s EXECUTE FUNCTION idem_newer(%s)', event, arguments);
-	answer := outcome(CASE WHEN event ~ 'INSERT' THEN 'INSERT INTO wrong (id) VALUES (2)' WHEN event ~ 'DELETE' THEN 'DELETE FROM wrong' ELSE 'UPDATE wrong SET id = 1' END);
+	answer := pg_temp.changed(CASE WHEN event ~ 'INSERT' THEN 'INSERT INTO wrong (id) VALUES (2)' WHEN event ~ 'DELETE' THEN 'DELETE FROM wrong' ELSE 'UPDATE wrong SET id = 1' END);
 	DROP TRIGGER t ON wrong;
 	RETURN answer;
 END $$;
@@ -149,14 +141,14 @@ FROM (VALUES (1, ''), (2, $$'at', 'equal=skip', 'x'$$), (3, $$'at', 'equal=pass'
 SELECT event, wrong_trigger(event, $$'at'$$)
 FROM (VALUES (1, 'AFTER UPDATE ON wrong FOR EACH ROW'), (2, 'BEFORE UPDATE ON wrong'), (3, 'BEFORE INSERT ON wrong FOR EACH ROW'), (4, 'BEFORE DELETE ON wrong FOR EACH ROW'))
 	AS v (n, event) ORDER BY n;
-SELECT outcome('SELECT idem_newer()');
+SELECT pg_temp.changed('SELECT idem_newer()');
 -- a column that is renamed, and one of another type
 CREATE TRIGGER t BEFORE UPDATE ON wrong FOR EACH ROW EXECUTE FUNCTION idem_newer('at');
 ALTER TABLE wrong RENAME at TO seen;
-SELECT outcome('UPDATE wrong SET id = 1');
+SELECT pg_temp.changed('UPDATE wrong SET id = 1');
 ALTER TABLE wrong RENAME seen TO at;
 ALTER TABLE wrong ALTER at TYPE date;
-SELECT outcome($$UPDATE wrong SET at = '2026-03-02'$$), outcome($$UPDATE wrong SET at = '2026-03-01'$$);
+SELECT pg_temp.changed($$UPDATE wrong SET at = '2026-03-02'$$), pg_temp.changed($$UPDATE wrong SET at = '2026-03-01'$$);
 SELECT at FROM wrong;
 
 DROP SCHEMA row_newer CASCADE;

@@ -6,18 +6,11 @@ CREATE SCHEMA row_version;
 SET search_path = row_version, public;
 \a \t
 
--- the first column of a statement's first row, or its error: code, message, detail, hint
-CREATE FUNCTION outcome(statement text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-	answer text; code text; message text; detail text; hint text;
-BEGIN
-	EXECUTE statement INTO answer;
-	RETURN coalesce(answer, 'null');
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, message = MESSAGE_TEXT,
-		detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-	RETURN format(E'%s: %s\n  %s\n  %s', code, message, detail, hint);
-END $$;
+\set ECHO none
+\getenv inputdir PG_ABS_SRCDIR
+\set outcome :inputdir '/sql/include/outcome.sql'
+\i :outcome
+\set ECHO all
 
 CREATE TABLE doc (id int PRIMARY KEY, body text, version int NOT NULL DEFAULT 1);
 CREATE TRIGGER version BEFORE UPDATE ON doc FOR EACH ROW EXECUTE FUNCTION idem_version('version');
@@ -32,20 +25,20 @@ UPDATE doc SET body = 'c', version = 5 WHERE id = 1 RETURNING version;
 UPDATE doc SET body = 'd', version = version + 1 WHERE id = 1 AND version = 5 RETURNING version;
 UPDATE doc SET body = 'e', version = version + 1 WHERE id = 1 AND version = 5 RETURNING version;
 -- a writer who sends back the version that he read, and is late
-SELECT outcome($$UPDATE doc SET body = 'f', version = 5 WHERE id = 1 RETURNING version$$);
-SELECT outcome($$UPDATE doc SET body = 'f', version = 4 WHERE id = 1 RETURNING version$$);
-SELECT outcome($$UPDATE doc SET body = 'f', version = 8 WHERE id = 1 RETURNING version$$);
-SELECT outcome($$UPDATE doc SET body = 'f', version = 0 WHERE id = 1 RETURNING version$$);
-SELECT outcome($$UPDATE doc SET body = 'f', version = NULL WHERE id = 1 RETURNING version$$);
+SELECT pg_temp.outcome($$UPDATE doc SET body = 'f', version = 5 WHERE id = 1 RETURNING version$$);
+SELECT pg_temp.outcome($$UPDATE doc SET body = 'f', version = 4 WHERE id = 1 RETURNING version$$);
+SELECT pg_temp.outcome($$UPDATE doc SET body = 'f', version = 8 WHERE id = 1 RETURNING version$$);
+SELECT pg_temp.outcome($$UPDATE doc SET body = 'f', version = 0 WHERE id = 1 RETURNING version$$);
+SELECT pg_temp.outcome($$UPDATE doc SET body = 'f', version = NULL WHERE id = 1 RETURNING version$$);
 SELECT * FROM doc ORDER BY id;
 
 -- bulk UPDATE, ON CONFLICT DO UPDATE, MERGE, COPY, UPDATE FROM, a cursor, a key that changes
 UPDATE doc SET body = body || '!';
 INSERT INTO doc VALUES (1, 'g'), (3, 'three') ON CONFLICT (id) DO UPDATE SET body = EXCLUDED.body;
-SELECT outcome($$INSERT INTO doc VALUES (1, 'h') ON CONFLICT (id) DO UPDATE SET body = EXCLUDED.body, version = EXCLUDED.version RETURNING version$$);
+SELECT pg_temp.outcome($$INSERT INTO doc VALUES (1, 'h') ON CONFLICT (id) DO UPDATE SET body = EXCLUDED.body, version = EXCLUDED.version RETURNING version$$);
 MERGE INTO doc USING (VALUES (1, 'm'), (4, 'four')) AS s (id, body) ON doc.id = s.id
 	WHEN MATCHED THEN UPDATE SET body = s.body WHEN NOT MATCHED THEN INSERT VALUES (s.id, s.body);
-SELECT outcome($$MERGE INTO doc USING (VALUES (1)) AS s (id) ON doc.id = s.id WHEN MATCHED THEN UPDATE SET version = 1$$);
+SELECT pg_temp.outcome($$MERGE INTO doc USING (VALUES (1)) AS s (id) ON doc.id = s.id WHEN MATCHED THEN UPDATE SET version = 1$$);
 COPY doc (id, body, version) FROM stdin;
 5	five	42
 \.
@@ -85,21 +78,21 @@ CREATE TRIGGER vb BEFORE UPDATE ON ends FOR EACH ROW EXECUTE FUNCTION idem_versi
 CREATE TRIGGER vc BEFORE UPDATE ON ends FOR EACH ROW EXECUTE FUNCTION idem_version('c');
 CREATE TRIGGER vd BEFORE UPDATE ON ends FOR EACH ROW EXECUTE FUNCTION idem_version('d');
 UPDATE ends SET id = id RETURNING *;
-SELECT outcome($$UPDATE ends SET id = id WHERE id = 1$$);
+SELECT pg_temp.outcome($$UPDATE ends SET id = id WHERE id = 1$$);
 DROP TRIGGER va ON ends;
-SELECT outcome($$UPDATE ends SET id = id WHERE id = 1$$);
+SELECT pg_temp.outcome($$UPDATE ends SET id = id WHERE id = 1$$);
 DROP TRIGGER vb ON ends;
-SELECT outcome($$UPDATE ends SET id = id WHERE id = 1$$);
+SELECT pg_temp.outcome($$UPDATE ends SET id = id WHERE id = 1$$);
 DROP TRIGGER vc ON ends;
-SELECT outcome($$UPDATE ends SET id = id WHERE id = 1$$);
+SELECT pg_temp.outcome($$UPDATE ends SET id = id WHERE id = 1$$);
 DROP TRIGGER vd ON ends;
 -- a null, as ADD COLUMN leaves it, counts as 0
 CREATE TRIGGER ve BEFORE UPDATE ON ends FOR EACH ROW EXECUTE FUNCTION idem_version('e');
-SELECT outcome($$UPDATE ends SET e = 5 WHERE id = 1$$);
+SELECT pg_temp.outcome($$UPDATE ends SET e = 5 WHERE id = 1$$);
 UPDATE ends SET id = id WHERE id = 1 RETURNING e;
 UPDATE ends SET e = 0 WHERE id = 2 RETURNING e;
 UPDATE ends SET e = 2 WHERE id = 2 RETURNING e;
-SELECT outcome($$UPDATE ends SET e = NULL WHERE id = 2$$);
+SELECT pg_temp.outcome($$UPDATE ends SET e = NULL WHERE id = 2$$);
 
 -- dropped and wide columns, toasted values, generated columns, partitions that a row moves between
 CREATE TABLE wide (a int, gone text, big text, n numeric, version bigint DEFAULT 0, g int GENERATED ALWAYS AS (a + 1) STORED, k int)
@@ -121,50 +114,50 @@ CREATE TABLE names (id int PRIMARY KEY, "Ver""sion; --" int DEFAULT 1);
 CREATE TRIGGER version BEFORE UPDATE ON names FOR EACH ROW EXECUTE FUNCTION idem_version('Ver"sion; --');
 INSERT INTO names VALUES (1);
 UPDATE names SET id = id RETURNING *;
-SELECT outcome($$UPDATE names SET "Ver""sion; --" = 7$$);
+SELECT pg_temp.outcome($$UPDATE names SET "Ver""sion; --" = 7$$);
 ALTER TABLE names RENAME COLUMN "Ver""sion; --" TO v;
-SELECT outcome($$UPDATE names SET id = id$$);
+SELECT pg_temp.outcome($$UPDATE names SET id = id$$);
 ALTER TABLE names RENAME COLUMN v TO "Ver""sion; --";
 ALTER TABLE names ADD COLUMN x text;
 ALTER TABLE names ALTER COLUMN "Ver""sion; --" TYPE bigint;
 UPDATE names SET id = id RETURNING *;
 ALTER TABLE names ALTER COLUMN "Ver""sion; --" TYPE numeric;
-SELECT outcome($$UPDATE names SET id = id$$);
+SELECT pg_temp.outcome($$UPDATE names SET id = id$$);
 ALTER TABLE names DROP COLUMN "Ver""sion; --";
-SELECT outcome($$UPDATE names SET id = id$$);
+SELECT pg_temp.outcome($$UPDATE names SET id = id$$);
 ALTER TABLE names ADD COLUMN "Ver""sion; --" smallint DEFAULT 3;
 UPDATE names SET id = id RETURNING *;
 
 -- set up wrongly
 CREATE TABLE wrong (id int, version int, t text);
 INSERT INTO wrong VALUES (1, 1, 'x');
-SELECT outcome('SELECT idem_version()');
+SELECT pg_temp.outcome('SELECT idem_version()');
 CREATE TRIGGER t AFTER UPDATE ON wrong FOR EACH ROW EXECUTE FUNCTION idem_version('version');
-SELECT outcome('UPDATE wrong SET id = 1');
+SELECT pg_temp.outcome('UPDATE wrong SET id = 1');
 CREATE OR REPLACE TRIGGER t BEFORE UPDATE ON wrong FOR EACH STATEMENT EXECUTE FUNCTION idem_version('version');
-SELECT outcome('UPDATE wrong SET id = 1');
+SELECT pg_temp.outcome('UPDATE wrong SET id = 1');
 CREATE OR REPLACE TRIGGER t BEFORE INSERT OR UPDATE ON wrong FOR EACH ROW EXECUTE FUNCTION idem_version('version');
-SELECT outcome('INSERT INTO wrong VALUES (2, 2)');
+SELECT pg_temp.outcome('INSERT INTO wrong VALUES (2, 2)');
 CREATE OR REPLACE TRIGGER t BEFORE DELETE ON wrong FOR EACH ROW EXECUTE FUNCTION idem_version('version');
-SELECT outcome('DELETE FROM wrong');
+SELECT pg_temp.outcome('DELETE FROM wrong');
 CREATE OR REPLACE TRIGGER t BEFORE UPDATE ON wrong FOR EACH ROW EXECUTE FUNCTION idem_version();
-SELECT outcome('UPDATE wrong SET id = 1');
+SELECT pg_temp.outcome('UPDATE wrong SET id = 1');
 CREATE OR REPLACE TRIGGER t BEFORE UPDATE ON wrong FOR EACH ROW EXECUTE FUNCTION idem_version('version', 'id');
-SELECT outcome('UPDATE wrong SET id = 1');
+SELECT pg_temp.outcome('UPDATE wrong SET id = 1');
 CREATE OR REPLACE TRIGGER t BEFORE UPDATE ON wrong FOR EACH ROW EXECUTE FUNCTION idem_version('revision');
-SELECT outcome('UPDATE wrong SET id = 1');
+SELECT pg_temp.outcome('UPDATE wrong SET id = 1');
 CREATE OR REPLACE TRIGGER t BEFORE UPDATE ON wrong FOR EACH ROW EXECUTE FUNCTION idem_version('xmin');
-SELECT outcome('UPDATE wrong SET id = 1');
+SELECT pg_temp.outcome('UPDATE wrong SET id = 1');
 CREATE OR REPLACE TRIGGER t BEFORE UPDATE ON wrong FOR EACH ROW EXECUTE FUNCTION idem_version('');
-SELECT outcome('UPDATE wrong SET id = 1');
+SELECT pg_temp.outcome('UPDATE wrong SET id = 1');
 CREATE OR REPLACE TRIGGER t BEFORE UPDATE ON wrong FOR EACH ROW EXECUTE FUNCTION idem_version('t');
-SELECT outcome('UPDATE wrong SET id = 1');
+SELECT pg_temp.outcome('UPDATE wrong SET id = 1');
 ALTER TABLE wrong ADD COLUMN made int GENERATED ALWAYS AS (id * 10) STORED;
 CREATE OR REPLACE TRIGGER t BEFORE UPDATE ON wrong FOR EACH ROW EXECUTE FUNCTION idem_version('made');
-SELECT outcome('UPDATE wrong SET id = 1');
+SELECT pg_temp.outcome('UPDATE wrong SET id = 1');
 DROP TRIGGER t ON wrong;
 CREATE VIEW seen AS SELECT * FROM wrong;
 CREATE TRIGGER t INSTEAD OF UPDATE ON seen FOR EACH ROW EXECUTE FUNCTION idem_version('version');
-SELECT outcome('UPDATE seen SET id = 1');
+SELECT pg_temp.outcome('UPDATE seen SET id = 1');
 
 DROP SCHEMA row_version CASCADE;

@@ -8,19 +8,11 @@ SET client_min_messages = warning;
 CREATE SCHEMA state_test;
 SET search_path = state_test, public;
 
-CREATE FUNCTION pg_temp.error_of(statement text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-	code text; message text; detail text; hint text; tab text; col text; n bigint;
-BEGIN
-	EXECUTE statement;
-	GET DIAGNOSTICS n = ROW_COUNT;
-	RETURN format('no error, %s rows', n);
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, message = MESSAGE_TEXT,
-		detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT, tab = TABLE_NAME, col = COLUMN_NAME;
-	RETURN format(E'%s: %s\n  DETAIL: %s\n  HINT: %s%s', code, message, detail, hint,
-		CASE WHEN tab <> '' THEN format(E'\n  AT: %s %s', tab, col) END);
-END $$;
+\set ECHO none
+\getenv inputdir PG_ABS_SRCDIR
+\set outcome :inputdir '/sql/include/outcome.sql'
+\i :outcome
+\set ECHO all
 
 SELECT idem_machine('state order', 'created -> paid -> shipped -> done; created -> cancelled; paid -> refunded');
 
@@ -30,33 +22,33 @@ SELECT idem_machine('state order', 'created -> paid -> shipped -> done; created 
 CREATE TABLE orders (id int PRIMARY KEY, status text, note text);
 CREATE TRIGGER orders_state BEFORE INSERT OR UPDATE ON orders FOR EACH ROW EXECUTE FUNCTION idem_state('state order', 'status');
 INSERT INTO orders VALUES (1, 'created'), (2, 'done'), (3, NULL);
-SELECT pg_temp.error_of($$INSERT INTO orders VALUES (4, 'lost')$$);
-SELECT pg_temp.error_of($$INSERT INTO orders VALUES (4, '')$$);
+SELECT pg_temp.changed($$INSERT INTO orders VALUES (4, 'lost')$$);
+SELECT pg_temp.changed($$INSERT INTO orders VALUES (4, '')$$);
 -- apply, same
 UPDATE orders SET status = 'paid' WHERE id = 1 RETURNING *;
 UPDATE orders SET status = 'paid', note = 'again' WHERE id = 1 RETURNING *;
 UPDATE orders SET note = 'no move' WHERE id = 1 RETURNING *;
 -- late: the row is as it was, all of it
 UPDATE orders SET status = 'created', note = 'stale' WHERE id = 1 RETURNING *;
-SELECT pg_temp.error_of($$UPDATE orders SET status = 'created', note = 'stale' WHERE id = 1$$);
+SELECT pg_temp.changed($$UPDATE orders SET status = 'created', note = 'stale' WHERE id = 1$$);
 SELECT * FROM orders WHERE id = 1;
 -- ahead, illegal, unknown
-SELECT pg_temp.error_of($$UPDATE orders SET status = 'done' WHERE id = 1$$);
-SELECT pg_temp.error_of($$UPDATE orders SET status = 'cancelled' WHERE id = 1$$);
-SELECT pg_temp.error_of($$UPDATE orders SET status = 'lost' WHERE id = 1$$);
+SELECT pg_temp.changed($$UPDATE orders SET status = 'done' WHERE id = 1$$);
+SELECT pg_temp.changed($$UPDATE orders SET status = 'cancelled' WHERE id = 1$$);
+SELECT pg_temp.changed($$UPDATE orders SET status = 'lost' WHERE id = 1$$);
 -- of many rows only the late ones are skipped
 UPDATE orders SET status = 'paid' WHERE id < 3 RETURNING id, status;
 -- null: no state yet; none leads back
-SELECT pg_temp.error_of($$UPDATE orders SET note = 'x' WHERE id = 3$$);
-SELECT pg_temp.error_of($$UPDATE orders SET status = 'paid' WHERE id = 3$$);
-SELECT pg_temp.error_of($$UPDATE orders SET status = 'created' WHERE id = 3$$);
-SELECT pg_temp.error_of($$UPDATE orders SET status = NULL WHERE id = 3$$);
+SELECT pg_temp.changed($$UPDATE orders SET note = 'x' WHERE id = 3$$);
+SELECT pg_temp.changed($$UPDATE orders SET status = 'paid' WHERE id = 3$$);
+SELECT pg_temp.changed($$UPDATE orders SET status = 'created' WHERE id = 3$$);
+SELECT pg_temp.changed($$UPDATE orders SET status = NULL WHERE id = 3$$);
 -- a state that the machine has no more stays where it is until it is moved
 SELECT idem_machine('state order', 'created -> paid -> sent');
-SELECT pg_temp.error_of($$UPDATE orders SET note = 'old' WHERE id = 2$$);
-SELECT pg_temp.error_of($$UPDATE orders SET status = 'sent' WHERE id = 2$$);
+SELECT pg_temp.changed($$UPDATE orders SET note = 'old' WHERE id = 2$$);
+SELECT pg_temp.changed($$UPDATE orders SET status = 'sent' WHERE id = 2$$);
 -- the next call of this trigger follows the new machine
-SELECT pg_temp.error_of($$UPDATE orders SET status = 'sent' WHERE id = 1$$);
+SELECT pg_temp.changed($$UPDATE orders SET status = 'sent' WHERE id = 1$$);
 SELECT idem_machine('state order', 'created -> paid -> shipped -> done; created -> cancelled; paid -> refunded');
 TABLE orders ORDER BY id;
 
@@ -68,7 +60,7 @@ INSERT INTO orders VALUES (1, 'paid') ON CONFLICT (id) DO UPDATE SET status = ex
 INSERT INTO orders VALUES (1, 'created') ON CONFLICT (id) DO UPDATE SET status = excluded.status RETURNING *;
 INSERT INTO orders VALUES (1, 'shipped') ON CONFLICT (id) DO UPDATE SET status = excluded.status RETURNING *;
 INSERT INTO orders VALUES (1, 'paid') ON CONFLICT (id) DO UPDATE SET status = excluded.status RETURNING *;
-SELECT pg_temp.error_of($$INSERT INTO orders VALUES (1, 'cancelled') ON CONFLICT (id) DO UPDATE SET status = excluded.status$$);
+SELECT pg_temp.changed($$INSERT INTO orders VALUES (1, 'cancelled') ON CONFLICT (id) DO UPDATE SET status = excluded.status$$);
 MERGE INTO orders USING (VALUES (1, 'paid'), (2, 'paid')) AS m (id, status) ON orders.id = m.id
 WHEN MATCHED THEN UPDATE SET status = m.status WHEN NOT MATCHED THEN INSERT VALUES (m.id, m.status);
 TABLE orders ORDER BY id;
@@ -82,14 +74,14 @@ COPY orders (id, status) FROM STDIN;
 CREATE TABLE strict (id int PRIMARY KEY, status text);
 CREATE TRIGGER strict_state BEFORE INSERT OR UPDATE ON strict FOR EACH ROW
 	EXECUTE FUNCTION idem_state('state order', 'status', 'insert=initial', 'late=error', 'ahead=allow');
-SELECT pg_temp.error_of($$INSERT INTO strict VALUES (1, 'paid')$$);
-SELECT pg_temp.error_of($$INSERT INTO strict VALUES (1, NULL)$$);
-SELECT pg_temp.error_of($$INSERT INTO strict VALUES (1, 'lost')$$);
-SELECT pg_temp.error_of($$INSERT INTO strict VALUES (1, 'created')$$);
-SELECT pg_temp.error_of($$UPDATE strict SET status = 'done'$$);
-SELECT pg_temp.error_of($$UPDATE strict SET status = 'paid'$$);
-SELECT pg_temp.error_of($$UPDATE strict SET status = 'cancelled'$$);
-SELECT pg_temp.error_of($$UPDATE strict SET status = NULL$$);
+SELECT pg_temp.changed($$INSERT INTO strict VALUES (1, 'paid')$$);
+SELECT pg_temp.changed($$INSERT INTO strict VALUES (1, NULL)$$);
+SELECT pg_temp.changed($$INSERT INTO strict VALUES (1, 'lost')$$);
+SELECT pg_temp.changed($$INSERT INTO strict VALUES (1, 'created')$$);
+SELECT pg_temp.changed($$UPDATE strict SET status = 'done'$$);
+SELECT pg_temp.changed($$UPDATE strict SET status = 'paid'$$);
+SELECT pg_temp.changed($$UPDATE strict SET status = 'cancelled'$$);
+SELECT pg_temp.changed($$UPDATE strict SET status = NULL$$);
 TABLE strict;
 -- each alone
 -- late=keep: the state stays, the message's other columns are taken, and the update counts
@@ -99,28 +91,28 @@ CREATE TRIGGER s BEFORE INSERT OR UPDATE ON kept FOR EACH ROW EXECUTE FUNCTION i
 INSERT INTO kept VALUES (1, 'created', 'a');
 UPDATE kept SET status = 'paid', note = 'b' WHERE id = 1 RETURNING *;
 UPDATE kept SET status = 'created', note = 'c' WHERE id = 1 RETURNING *;
-SELECT pg_temp.error_of($$UPDATE kept SET status = 'created', note = 'd'$$);
+SELECT pg_temp.changed($$UPDATE kept SET status = 'created', note = 'd'$$);
 INSERT INTO kept VALUES (1, 'created', 'e') ON CONFLICT (id) DO UPDATE SET status = EXCLUDED.status, note = EXCLUDED.note RETURNING *;
-SELECT pg_temp.error_of($$UPDATE kept SET status = 'done'$$);
-SELECT pg_temp.error_of($$UPDATE kept SET status = NULL$$);
+SELECT pg_temp.changed($$UPDATE kept SET status = 'done'$$);
+SELECT pg_temp.changed($$UPDATE kept SET status = NULL$$);
 SELECT idem_advance('state order', 'kept', 'status', 'created', 1);
 TABLE kept;
 
 CREATE TABLE each_option (id int, status text);
 INSERT INTO each_option VALUES (1, 'paid');
 CREATE TRIGGER s BEFORE INSERT OR UPDATE ON each_option FOR EACH ROW EXECUTE FUNCTION idem_state('state order', 'status', 'late=error');
-SELECT pg_temp.error_of($$UPDATE each_option SET status = 'created'$$);
-SELECT pg_temp.error_of($$UPDATE each_option SET status = 'done'$$);
-SELECT pg_temp.error_of($$INSERT INTO each_option VALUES (2, 'paid')$$);
+SELECT pg_temp.changed($$UPDATE each_option SET status = 'created'$$);
+SELECT pg_temp.changed($$UPDATE each_option SET status = 'done'$$);
+SELECT pg_temp.changed($$INSERT INTO each_option VALUES (2, 'paid')$$);
 DROP TRIGGER s ON each_option;
 CREATE TRIGGER s BEFORE INSERT OR UPDATE ON each_option FOR EACH ROW EXECUTE FUNCTION idem_state('state order', 'status', 'ahead=allow');
-SELECT pg_temp.error_of($$UPDATE each_option SET status = 'created'$$);
-SELECT pg_temp.error_of($$UPDATE each_option SET status = 'done'$$);
-SELECT pg_temp.error_of($$INSERT INTO each_option VALUES (2, 'paid')$$);
+SELECT pg_temp.changed($$UPDATE each_option SET status = 'created'$$);
+SELECT pg_temp.changed($$UPDATE each_option SET status = 'done'$$);
+SELECT pg_temp.changed($$INSERT INTO each_option VALUES (2, 'paid')$$);
 -- UPDATE OF, WHEN
 DROP TRIGGER s ON each_option;
 CREATE TRIGGER s BEFORE UPDATE OF status ON each_option FOR EACH ROW WHEN (new.id = 1) EXECUTE FUNCTION idem_state('state order', 'status');
-SELECT pg_temp.error_of($$UPDATE each_option SET status = 'cancelled'$$);
+SELECT pg_temp.changed($$UPDATE each_option SET status = 'cancelled'$$);
 UPDATE each_option SET status = 'created' RETURNING *;
 
 --
@@ -134,12 +126,12 @@ CREATE FUNCTION pg_temp.try_type(type text) RETURNS SETOF text LANGUAGE plpgsql 
 BEGIN
 	EXECUTE format('CREATE TABLE typed (id int, status %s)', type);
 	CREATE TRIGGER s BEFORE INSERT OR UPDATE ON typed FOR EACH ROW EXECUTE FUNCTION idem_state('state order', 'status');
-	RETURN NEXT type || ' ' || pg_temp.error_of($x$INSERT INTO typed VALUES (1, 'created'), (2, 'done'), (3, NULL)$x$);
-	RETURN NEXT pg_temp.error_of($x$UPDATE typed SET status = 'paid' WHERE id = 1$x$);
-	RETURN NEXT pg_temp.error_of($x$UPDATE typed SET status = 'created' WHERE id < 3$x$);
-	RETURN NEXT pg_temp.error_of($x$UPDATE typed SET status = status, id = id$x$);
-	RETURN NEXT pg_temp.error_of($x$UPDATE typed SET status = 'done' WHERE id = 1$x$);
-	RETURN NEXT pg_temp.error_of($x$UPDATE typed SET status = 'lost' WHERE id = 1$x$);
+	RETURN NEXT type || ' ' || pg_temp.changed($x$INSERT INTO typed VALUES (1, 'created'), (2, 'done'), (3, NULL)$x$);
+	RETURN NEXT pg_temp.changed($x$UPDATE typed SET status = 'paid' WHERE id = 1$x$);
+	RETURN NEXT pg_temp.changed($x$UPDATE typed SET status = 'created' WHERE id < 3$x$);
+	RETURN NEXT pg_temp.changed($x$UPDATE typed SET status = status, id = id$x$);
+	RETURN NEXT pg_temp.changed($x$UPDATE typed SET status = 'done' WHERE id = 1$x$);
+	RETURN NEXT pg_temp.changed($x$UPDATE typed SET status = 'lost' WHERE id = 1$x$);
 	RETURN NEXT (SELECT string_agg(format('%s %s', id, status), ', ' ORDER BY id) FROM typed);
 	DROP TABLE typed;
 END $$;
@@ -151,7 +143,7 @@ DECLARE
 BEGIN
 	EXECUTE format('CREATE TABLE typed (id int, status %s)', type);
 	CREATE TRIGGER s BEFORE INSERT OR UPDATE ON typed FOR EACH ROW EXECUTE FUNCTION idem_state('state order', 'status');
-	result := pg_temp.error_of($x$INSERT INTO typed (id) VALUES (1)$x$);
+	result := pg_temp.changed($x$INSERT INTO typed (id) VALUES (1)$x$);
 	DROP TABLE typed;
 	RETURN result;
 END $$;
@@ -164,9 +156,9 @@ CREATE TRIGGER s BEFORE INSERT OR UPDATE ON toasted FOR EACH ROW EXECUTE FUNCTIO
 ALTER TABLE toasted DISABLE TRIGGER s;
 INSERT INTO toasted VALUES (1, repeat('x', 100000));
 ALTER TABLE toasted ENABLE TRIGGER s;
-SELECT pg_temp.error_of($$UPDATE toasted SET filler = 'y'$$);
-SELECT pg_temp.error_of($$UPDATE toasted SET status = 'paid'$$);
-SELECT pg_temp.error_of($$UPDATE toasted SET status = repeat('y', 100000)$$);
+SELECT pg_temp.changed($$UPDATE toasted SET filler = 'y'$$);
+SELECT pg_temp.changed($$UPDATE toasted SET status = 'paid'$$);
+SELECT pg_temp.changed($$UPDATE toasted SET status = repeat('y', 100000)$$);
 
 --
 -- a table that changes
@@ -185,20 +177,20 @@ EXECUTE move('created');
 TABLE changing;
 ALTER TABLE changing RENAME status TO state;
 DEALLOCATE move;
-SELECT pg_temp.error_of($$UPDATE changing SET state = 'created'$$);
+SELECT pg_temp.changed($$UPDATE changing SET state = 'created'$$);
 ALTER TABLE changing RENAME state TO status;
-SELECT pg_temp.error_of($$UPDATE changing SET status = 'created'$$);
+SELECT pg_temp.changed($$UPDATE changing SET status = 'created'$$);
 -- a column that was added with a default has no value in the old rows
 ALTER TABLE changing DROP status;
-SELECT pg_temp.error_of($$UPDATE changing SET filler = 1$$);
+SELECT pg_temp.changed($$UPDATE changing SET filler = 1$$);
 ALTER TABLE changing ADD status text DEFAULT 'paid';
-SELECT pg_temp.error_of($$UPDATE changing SET status = 'created'$$);
-SELECT pg_temp.error_of($$UPDATE changing SET status = 'shipped'$$);
+SELECT pg_temp.changed($$UPDATE changing SET status = 'created'$$);
+SELECT pg_temp.changed($$UPDATE changing SET status = 'shipped'$$);
 TABLE changing;
 -- the table itself is renamed, the trigger too
 ALTER TABLE changing RENAME TO changed;
 ALTER TRIGGER s ON changed RENAME TO t;
-SELECT pg_temp.error_of($$UPDATE changed SET status = 'cancelled'$$);
+SELECT pg_temp.changed($$UPDATE changed SET status = 'cancelled'$$);
 
 -- partitions with their columns in another order; several tables and machines in one statement
 SELECT idem_machine('state other', 'x -> y');
@@ -209,19 +201,19 @@ ALTER TABLE parted_2 DROP filler;
 ALTER TABLE parted ATTACH PARTITION parted_2 FOR VALUES IN (2);
 CREATE TRIGGER s BEFORE INSERT OR UPDATE ON parted FOR EACH ROW EXECUTE FUNCTION idem_state('state order', 'status');
 CREATE TRIGGER t BEFORE INSERT OR UPDATE ON parted_2 FOR EACH ROW EXECUTE FUNCTION idem_state('state other', 'status');
-SELECT pg_temp.error_of($$INSERT INTO parted VALUES (1, 'paid'), (2, 'paid')$$);
+SELECT pg_temp.changed($$INSERT INTO parted VALUES (1, 'paid'), (2, 'paid')$$);
 DROP TRIGGER t ON parted_2;
-SELECT pg_temp.error_of($$INSERT INTO parted VALUES (1, 'paid'), (2, 'done')$$);
-SELECT pg_temp.error_of($$UPDATE parted SET status = 'created'$$);
-SELECT pg_temp.error_of($$UPDATE parted SET status = 'shipped'$$);
-SELECT pg_temp.error_of($$UPDATE parted SET id = 2, status = 'refunded' WHERE id = 1$$);
-SELECT pg_temp.error_of($$UPDATE parted SET id = 2, status = 'done' WHERE id = 1$$);
+SELECT pg_temp.changed($$INSERT INTO parted VALUES (1, 'paid'), (2, 'done')$$);
+SELECT pg_temp.changed($$UPDATE parted SET status = 'created'$$);
+SELECT pg_temp.changed($$UPDATE parted SET status = 'shipped'$$);
+SELECT pg_temp.changed($$UPDATE parted SET id = 2, status = 'refunded' WHERE id = 1$$);
+SELECT pg_temp.changed($$UPDATE parted SET id = 2, status = 'done' WHERE id = 1$$);
 SELECT tableoid::regclass, * FROM parted ORDER BY 1, 2;
 
 -- a trigger of an earlier name may choose the state, ours judges it
 CREATE FUNCTION choose() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN new.status := 'cancelled'; RETURN new; END $$;
 CREATE TRIGGER a BEFORE UPDATE ON orders FOR EACH ROW EXECUTE FUNCTION choose();
-SELECT pg_temp.error_of($$UPDATE orders SET note = 'x' WHERE id = 1$$);
+SELECT pg_temp.changed($$UPDATE orders SET note = 'x' WHERE id = 1$$);
 DROP TRIGGER a ON orders;
 
 --
@@ -234,7 +226,7 @@ DECLARE
 	result text;
 BEGIN
 	EXECUTE format('CREATE TRIGGER w %s EXECUTE FUNCTION idem_state(%s)', kind, arguments);
-	result := pg_temp.error_of(statement);
+	result := pg_temp.changed(statement);
 	DROP TRIGGER w ON wrong;
 	RETURN result;
 END $$;
@@ -242,7 +234,7 @@ SELECT pg_temp.wrong_trigger('AFTER UPDATE ON wrong FOR EACH ROW', $$'state orde
 SELECT pg_temp.wrong_trigger('BEFORE UPDATE ON wrong', $$'state order', 'status'$$, 'UPDATE wrong SET id = 2');
 SELECT pg_temp.wrong_trigger('BEFORE DELETE ON wrong FOR EACH ROW', $$'state order', 'status'$$, 'DELETE FROM wrong');
 SELECT pg_temp.wrong_trigger('BEFORE TRUNCATE ON wrong', $$'state order', 'status'$$, 'TRUNCATE wrong');
-SELECT pg_temp.error_of('SELECT idem_state()');
+SELECT pg_temp.changed('SELECT idem_state()');
 SELECT arguments, pg_temp.wrong_trigger('BEFORE INSERT OR UPDATE ON wrong FOR EACH ROW', arguments, 'UPDATE wrong SET id = 2')
 FROM (VALUES (1, ''), (2, $$'state order'$$), (3, $$'', 'status'$$), (4, $$'state order', ''$$), (5, $$'state order', 'Status'$$),
 	(6, $$'state order', 'ctid'$$), (7, $$'state order', 'id'$$), (8, $$'state order', 'status', 'late'$$),
@@ -251,7 +243,7 @@ SELECT pg_temp.wrong_trigger('BEFORE UPDATE ON wrong FOR EACH ROW', format('%L, 
 SELECT pg_temp.wrong_trigger('BEFORE UPDATE ON wrong FOR EACH ROW', $$'state none', 'status'$$, $$UPDATE wrong SET status = 'x'$$);
 CREATE VIEW wrong_view AS SELECT * FROM wrong;
 CREATE TRIGGER w INSTEAD OF UPDATE ON wrong_view FOR EACH ROW EXECUTE FUNCTION idem_state('state order', 'status');
-SELECT pg_temp.error_of('UPDATE wrong_view SET id = 2');
+SELECT pg_temp.changed('UPDATE wrong_view SET id = 2');
 TABLE wrong;
 
 -- a role that may only update the table needs nothing of ours
