@@ -11,6 +11,7 @@ OBJS = \
 	src/arg.o \
 	src/attempt.o \
 	src/bucket.o \
+	src/bucket_wait.o \
 	src/claim.o \
 	src/claim_batch.o \
 	src/claim_call.o \
@@ -43,6 +44,7 @@ OBJS = \
 	src/stat_view.o \
 	src/state.o \
 	src/stock.o \
+	src/stock_hold.o \
 	src/store.o \
 	src/store_direct.o \
 	src/store_guard.o \

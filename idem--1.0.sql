@@ -203,11 +203,11 @@ CREATE TABLE idem.stock (
 ) USING heap WITH (fillfactor = 50);
 
 COMMENT ON TABLE idem.stock IS 'what is available of each item';
-COMMENT ON COLUMN idem.stock.bucket IS 'from 0; several let several transactions take of one item at once';
+COMMENT ON COLUMN idem.stock.bucket IS 'several let several transactions take of one item at once; from 0: as many as idem_stock_add was told to make; from 1024: made where transactions met, gone when empty';
 
--- Holds: one row for each order (source, seq), with what it took from which
--- bucket.  One row, not one for each item, so that the order is confirmed,
--- released or refused as a whole and its key decides who was first.
+-- Holds: one row for each order (source, seq), with what it has of which item.
+-- One row, not one for each item, so that the order is confirmed, released or
+-- refused as a whole and its key decides who was first.
 CREATE TABLE idem.hold (
 	source pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
 	seq pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
@@ -217,8 +217,8 @@ CREATE TABLE idem.hold (
 	reserved_at pg_catalog.timestamptz,
 	decided_at pg_catalog.timestamptz,
 	items pg_catalog._text COLLATE pg_catalog."C",
-	buckets pg_catalog._int4,
 	quantities pg_catalog._numeric,
+	firsts pg_catalog._numeric,
 	CONSTRAINT hold_pkey PRIMARY KEY (source, seq)
 ) USING heap WITH (fillfactor = 80);
 
@@ -232,9 +232,9 @@ COMMENT ON COLUMN idem.hold.status IS 'h held, c confirmed, r released, x expire
 COMMENT ON COLUMN idem.hold.expires_at IS 'status h: when it may be given back; null: never by itself';
 COMMENT ON COLUMN idem.hold.reserved_at IS 'when it was made; null if it was released before';
 COMMENT ON COLUMN idem.hold.decided_at IS 'when it was confirmed, released or expired';
-COMMENT ON COLUMN idem.hold.items IS 'of each part taken, sorted: the item; null if it was released before it was made';
-COMMENT ON COLUMN idem.hold.buckets IS 'of each part taken: the bucket it came from';
-COMMENT ON COLUMN idem.hold.quantities IS 'of each part taken: how much';
+COMMENT ON COLUMN idem.hold.items IS 'sorted, each once; null if it was released before it was made';
+COMMENT ON COLUMN idem.hold.quantities IS 'of each item: how much is held, or was when it was decided';
+COMMENT ON COLUMN idem.hold.firsts IS 'of each item: how much was held of it first, by which retries are judged; null: as much as in quantities';
 
 SELECT pg_catalog.pg_extension_config_dump('idem.stock', '');
 SELECT pg_catalog.pg_extension_config_dump('idem.hold', '');
@@ -632,47 +632,79 @@ COMMENT ON FUNCTION @extschema@.idem_advance(pg_catalog.text, pg_catalog.regclas
 
 CREATE FUNCTION @extschema@.idem_stock_add(item pg_catalog.text, quantity pg_catalog.numeric, buckets pg_catalog.int4 DEFAULT NULL)
 RETURNS pg_catalog.numeric
-LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
 AS 'MODULE_PATHNAME', 'idem_stock_add';
 
 COMMENT ON FUNCTION @extschema@.idem_stock_add(pg_catalog.text, pg_catalog.numeric, pg_catalog.int4) IS
-'for administrators: adds quantity, above 0, to an item (1 to 255 bytes), spread evenly over its buckets; buckets (1 to 1024): makes that many, 1 if null and the item is new; returns what is available then; errors: 22004, 22023 also for fewer buckets than there are, 25006, 40001';
+'for administrators: adds quantity, above 0, of at most 38 digits and 18 of them behind the point, to an item (1 to 255 bytes); buckets (1 to 1024): spreads the item over at least so many rows, so that as many transactions can take of it at once, null: as many as there are, and more come by themselves where buyers meet; returns what is available then; not idempotent: make it inside a claim; errors: 22004, 22023, 25006, 40001, 55P03';
 
-CREATE FUNCTION @extschema@.idem_stock_reserve(source pg_catalog.text, seq pg_catalog.text, item pg_catalog.text, quantity pg_catalog.numeric, ttl pg_catalog.interval DEFAULT NULL)
+CREATE FUNCTION @extschema@.idem_stock_remove(item pg_catalog.text, quantity pg_catalog.numeric)
 RETURNS pg_catalog.bool
-LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
+AS 'MODULE_PATHNAME', 'idem_stock_remove';
+
+COMMENT ON FUNCTION @extschema@.idem_stock_remove(pg_catalog.text, pg_catalog.numeric) IS
+'for administrators: removes quantity, above 0, of at most 38 digits and 18 of them behind the point, from what is available of an item (1 to 255 bytes); true: removed, false: less is available, nothing was written; not idempotent: make it inside a claim; errors: 22004, 22023, 25006, 40001, 55P03';
+
+CREATE FUNCTION @extschema@.idem_stock_reserve(source pg_catalog.text, seq pg_catalog.anycompatible, item pg_catalog.text, quantity pg_catalog.numeric, ttl pg_catalog.interval DEFAULT NULL, wait pg_catalog.bool DEFAULT true)
+RETURNS pg_catalog.bool
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
 AS 'MODULE_PATHNAME', 'idem_stock_reserve';
 
-COMMENT ON FUNCTION @extschema@.idem_stock_reserve(pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.numeric, pg_catalog.interval) IS
-'holds quantity, above 0, of an item (1 to 255 bytes) for the order (source: 1 to 255 bytes, seq: 1 to 1024 bytes); true: it is held, or was already, false: there is not enough, or the order was released or has expired, and nothing was written; ttl: idem_stock_expire gives it back after that time unless it is confirmed, null: never; an order has one such time, the earliest of its calls; errors: 22004, 22023, 25006, 40001, 42501, ID412 for a further item of a confirmed order, ID422 for another quantity';
+COMMENT ON FUNCTION @extschema@.idem_stock_reserve(pg_catalog.text, pg_catalog.anycompatible, pg_catalog.text, pg_catalog.numeric, pg_catalog.interval, pg_catalog.bool) IS
+'holds quantity, above 0, of at most 38 digits and 18 of them behind the point, of an item (1 to 255 bytes) for the order (source: 1 to 255 bytes, seq: 1 to 1024 bytes); true: it is held, or was already, false: there is not enough, or the order was released or has expired, and nothing was written; ttl: idem_stock_expire gives it back after that time unless it is confirmed, null: never; an order has one such time, the earliest of its calls; wait: wait for other transactions if what they leave alone does not suffice, or raise ID409 at once; errors: 22004, 22023, 25006, 40001, 42501, 42804, 55P03, ID409, ID412 for a further item of a confirmed order, ID422 for another quantity than was first reserved';
 
-CREATE FUNCTION @extschema@.idem_stock_reserve(source pg_catalog.text, seq pg_catalog.text, items pg_catalog._text, quantities pg_catalog._numeric, ttl pg_catalog.interval DEFAULT NULL)
+CREATE FUNCTION @extschema@.idem_stock_reserve_items(source pg_catalog.text, seq pg_catalog.anycompatible, items pg_catalog._text, quantities pg_catalog._numeric, ttl pg_catalog.interval DEFAULT NULL, wait pg_catalog.bool DEFAULT true)
 RETURNS pg_catalog.bool
-LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
-AS 'MODULE_PATHNAME', 'idem_stock_reserve_many';
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
+AS 'MODULE_PATHNAME', 'idem_stock_reserve_items';
 
-COMMENT ON FUNCTION @extschema@.idem_stock_reserve(pg_catalog.text, pg_catalog.text, pg_catalog._text, pg_catalog._numeric, pg_catalog.interval) IS
-'as idem_stock_reserve of one item, for several, all or nothing; items and quantities have the same length, at least 1, and an item is in it once; two calls never deadlock; errors: 22004, 22023, 25006, 40001, 42501, ID412, ID422';
+COMMENT ON FUNCTION @extschema@.idem_stock_reserve_items(pg_catalog.text, pg_catalog.anycompatible, pg_catalog._text, pg_catalog._numeric, pg_catalog.interval, pg_catalog.bool) IS
+'as idem_stock_reserve, for several items, all or nothing; items and quantities have the same length, at least 1, and an item is in it once; two calls never deadlock; errors: 22004, 22023, 25006, 40001, 42501, 42804, 55P03, ID409, ID412, ID422';
 
-CREATE FUNCTION @extschema@.idem_stock_confirm(source pg_catalog.text, seq pg_catalog.text)
+CREATE FUNCTION @extschema@.idem_stock_amend(source pg_catalog.text, seq pg_catalog.anycompatible, item pg_catalog.text, quantity pg_catalog.numeric, was pg_catalog.numeric DEFAULT NULL)
 RETURNS pg_catalog.bool
-LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
+AS 'MODULE_PATHNAME', 'idem_stock_amend';
+
+COMMENT ON FUNCTION @extschema@.idem_stock_amend(pg_catalog.text, pg_catalog.anycompatible, pg_catalog.text, pg_catalog.numeric, pg_catalog.numeric) IS
+'makes a held order hold exactly quantity, 0 or more, of an item: takes more, gives back, or takes up a new item; true: so it is, also if it was so before, false: there is not enough, nothing has changed; was: what the order is thought to hold, by which a late retry does no harm, null is not compared; errors: 22004, 22023, 25006, 40001, 42501, 42804, 55P03, ID404 if nothing is known of the order, ID412 if it is no longer held, or holds neither was nor quantity';
+
+CREATE FUNCTION @extschema@.idem_stock_renew(source pg_catalog.text, seq pg_catalog.anycompatible, ttl pg_catalog.interval)
+RETURNS pg_catalog.timestamptz
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
+AS 'MODULE_PATHNAME', 'idem_stock_renew';
+
+COMMENT ON FUNCTION @extschema@.idem_stock_renew(pg_catalog.text, pg_catalog.anycompatible, pg_catalog.interval) IS
+'sets when a held order may be given back, ttl from now, and returns that time; ttl null: never, and returns null; errors: 22023, 22004 for the key, 25006, 40001, 42501, 42804, ID404 if nothing is known of the order, ID412 if it is no longer held';
+
+CREATE FUNCTION @extschema@.idem_stock_confirm(source pg_catalog.text, seq pg_catalog.anycompatible)
+RETURNS pg_catalog.bool
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
 AS 'MODULE_PATHNAME', 'idem_stock_confirm';
 
-COMMENT ON FUNCTION @extschema@.idem_stock_confirm(pg_catalog.text, pg_catalog.text) IS
-'makes what the order holds final; true: now, false: it was so already; errors: 22004, 22023, 25006, 40001, 42501, ID404 if nothing is known of the order, ID412 if it was released or has expired';
+COMMENT ON FUNCTION @extschema@.idem_stock_confirm(pg_catalog.text, pg_catalog.anycompatible) IS
+'makes what the order holds final; true: now, false: it was so already; errors: 22004, 22023, 25006, 40001, 42501, 42804, ID404 if nothing is known of the order, ID412 if it was released or has expired';
 
-CREATE FUNCTION @extschema@.idem_stock_release(source pg_catalog.text, seq pg_catalog.text)
+CREATE FUNCTION @extschema@.idem_stock_release(source pg_catalog.text, seq pg_catalog.anycompatible)
 RETURNS pg_catalog.bool
-LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
 AS 'MODULE_PATHNAME', 'idem_stock_release';
 
-COMMENT ON FUNCTION @extschema@.idem_stock_release(pg_catalog.text, pg_catalog.text) IS
-'gives back what the order holds, to where it was taken; true: now, also if nothing was known of the order, which is then refused for good; false: it was given back already, or has expired; errors: 22004, 22023, 25006, 40001, 42501, ID412 if it was confirmed';
+COMMENT ON FUNCTION @extschema@.idem_stock_release(pg_catalog.text, pg_catalog.anycompatible) IS
+'gives back what the order holds; true: now, also if nothing was known of the order, which is then refused for good; false: it was given back already, or has expired; errors: 22004, 22023, 25006, 40001, 42501, 42804, 55P03, ID412 if it was confirmed';
+
+CREATE FUNCTION @extschema@.idem_stock_lookup(source pg_catalog.text, seq pg_catalog.anycompatible, OUT item pg_catalog.text, OUT quantity pg_catalog.numeric, OUT status pg_catalog.text, OUT expires_at pg_catalog.timestamptz, OUT reserved_at pg_catalog.timestamptz, OUT decided_at pg_catalog.timestamptz)
+RETURNS SETOF pg_catalog.record
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000 ROWS 3
+AS 'MODULE_PATHNAME', 'idem_stock_lookup';
+
+COMMENT ON FUNCTION @extschema@.idem_stock_lookup(pg_catalog.text, pg_catalog.anycompatible) IS
+'what is known of an order, no row if nothing is: a row for each item, with what it holds, or held when it was decided; item is null if it was released before it was made; status: held (also when overdue and not yet given back), confirmed, released, expired; writes nothing, waits for nobody, works on a standby; errors: 22004, 22023, 42501, 42804';
 
 CREATE FUNCTION @extschema@.idem_stock_available(item pg_catalog.text)
 RETURNS pg_catalog.numeric
-LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
 AS 'MODULE_PATHNAME', 'idem_stock_available';
 
 COMMENT ON FUNCTION @extschema@.idem_stock_available(pg_catalog.text) IS
@@ -683,7 +715,7 @@ LANGUAGE C
 AS 'MODULE_PATHNAME', 'idem_stock_expire';
 
 COMMENT ON PROCEDURE @extschema@.idem_stock_expire(pg_catalog.int4) IS
-'gives back what orders hold beyond their time to live, with a commit after each batch (above 0) orders and a notice of what went; errors: 22004, 22023, 25001 inside a transaction block, 25006';
+'gives back what orders hold beyond their time to live, with a commit after each batch (above 0) orders at the latest, and a notice of what went; never waits for an open transaction: what cannot be given back at once is left for the next call; errors: 22004, 22023, 25001 inside a transaction block, 25006';
 
 --
 -- Counters: what idem did, for those who watch the server
@@ -785,8 +817,9 @@ REVOKE ALL ON FUNCTION @extschema@.idem_machine(pg_catalog.text, pg_catalog.text
 REVOKE ALL ON FUNCTION @extschema@.idem_token_rekey() FROM PUBLIC;
 
 
--- this makes stock out of nothing
+-- these make stock out of nothing, and nothing out of stock
 REVOKE ALL ON FUNCTION @extschema@.idem_stock_add(pg_catalog.text, pg_catalog.numeric, pg_catalog.int4) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.idem_stock_remove(pg_catalog.text, pg_catalog.numeric) FROM PUBLIC;
 
 -- counters name the sources of all roles
 REVOKE ALL ON FUNCTION @extschema@.idem_stat_counters() FROM PUBLIC;
@@ -827,7 +860,7 @@ BEGIN
 			AND d.refobjid OPERATOR(pg_catalog.=) e.oid
 			AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass
 			AND d.objid OPERATOR(pg_catalog.=) p.oid
-			AND p.proname OPERATOR(pg_catalog.=) ANY (ARRAY['idem_distribute', 'idem_forget', 'idem_lock_break', 'idem_machine', 'idem_policy', 'idem_policy_drop', 'idem_purge', 'idem_reassign', 'idem_stat_counters', 'idem_stat_reset', 'idem_stat_runs', 'idem_stock_add', 'idem_token_rekey'])
+			AND p.proname OPERATOR(pg_catalog.=) ANY (ARRAY['idem_distribute', 'idem_forget', 'idem_lock_break', 'idem_machine', 'idem_policy', 'idem_policy_drop', 'idem_purge', 'idem_reassign', 'idem_stat_counters', 'idem_stat_reset', 'idem_stat_runs', 'idem_stock_add', 'idem_stock_remove', 'idem_token_rekey'])
 			AND a.grantee OPERATOR(pg_catalog.<>) 0 AND a.grantee OPERATOR(pg_catalog.<>) p.proowner
 	LOOP
 		EXECUTE command;

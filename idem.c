@@ -28,9 +28,11 @@
  *		src/rowspec.c	what the catalog says of that table and key
  *		src/keyvalue.c	a key value, as its column takes it
  *		src/keytext.c	does a type take all that a text says?
- *		src/stock.c		stock: hold, confirm, give back
+ *		src/stock.c		stock: hold, amend, confirm, give back
+ *		src/stock_hold.c	the row of an order
  *		src/expire.c	stock: overdue orders give back
  *		src/bucket.c	the quantity of an item, in one row or many
+ *		src/bucket_wait.c	waiting for whoever of several ends first
  *		src/policy.c	policies: how long a source is remembered
  *		src/key_time.c	the time at which a key was made
  *		src/purge.c		the removal of what is finished

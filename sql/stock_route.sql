@@ -9,7 +9,7 @@ CREATE FUNCTION stock_route.plans() RETURNS text LANGUAGE sql AS $$
 CREATE FUNCTION stock_route.work(key text, OUT took boolean, OUT again boolean, OUT too_much boolean, OUT timed boolean, OUT released boolean,
 	OUT confirmed boolean, OUT "left" numeric) LANGUAGE plpgsql AS $$
 BEGIN
-	took := idem_stock_reserve('route', key, ARRAY['a', 'b'], ARRAY[3, 1]);
+	took := idem_stock_reserve_items('route', key, ARRAY['a', 'b'], ARRAY[3, 1]);
 	again := idem_stock_reserve('route', key, 'a', 3);
 	too_much := idem_stock_reserve('route', key || ' 2', 'a', 100);
 	timed := idem_stock_reserve('route', key || ' 3', 'a', 1, '1 hour');

@@ -4,46 +4,51 @@
  *	  The quantity of an item, in one row or many.
  *
  * The contract.  What is available of an item is the sum of its buckets, the
- * rows of idem.stock.  A taker who finds a bucket that nobody is at, with as
- * much as he wants, takes it there and meets nobody; that is what makes one
- * hot item as fast as many.  He begins looking anywhere, and reads no further
- * than he must.  An item is short only if all its buckets together hold too
- * little, and that answer is exact.
+ * rows of idem.stock.  Lines say what is to be taken of items, or given back;
+ * all of them happen, or none.  A taker waits only if what open transactions
+ * leave alone does not suffice, and then for no one of them in particular.
+ * An item is short only if all its buckets together hold too little.
  *
- * Why it is exact.  "Short" is only ever said of the sum of what is committed,
- * read by one snapshot: what an open transaction takes still counts, what one
- * gives back does not yet, just as for a single row.  A bucket that somebody
- * is at is passed by, but never counted as empty: if nothing can be had without
- * it, it is waited for, and everything is read again.  A taken bucket is
- * locked in the very version that was read, so what was planned is there.
+ * There is one way to move quantities, and it has three steps:
  *
- * Why it does not deadlock.  Buckets have an order: by item, bytewise, then by
- * number.  A transaction waits in one of two ways:
+ * 1. Look: read an item's buckets by one snapshot, and see which of them other
+ *	  transactions are at.  Less in all of them than is wanted: short.
+ * 2. Try: lock buckets that are free, without ever waiting for one, and write
+ *	  them.  One that has enough alone comes first; if there is none, several
+ *	  together.  What cannot be had in full is given up again, by rolling back
+ *	  the subtransaction in which it was tried.  (A single line that comes from
+ *	  a single bucket needs none: what failed there has locked nothing.)
+ * 3. Only if that does not suffice wait, and begin again (bucket_wait.c).
  *
- * a) Some bucket has enough, but somebody is at it.  It waits for that one to
- *	  end, locks nothing, and looks again.  Of this item it holds nothing then;
- *	  of others, only of those that sort before.
- * b) No single bucket has enough (or there is only one).  It locks the item's
- *	  buckets from the first one on, the empty ones too, without leaving any
- *	  out, until it has enough, and waits for each.  It never goes back to a).
+ * Why "short" is exact.  It is only ever said of the sum of what is committed:
+ * what an open transaction takes still counts, what one gives back does not
+ * yet, just as for a single row.  A bucket that somebody is at is passed by,
+ * but never counted as empty.  What is written was locked in the very version
+ * that was read; through SQL it is read again under the lock.
  *
- * So whoever waits holds only buckets that sort before the one it waits for.
- * All buckets are locked before any is written, so none is to be put back when a
- * later item turns out to be short.  An order gives back by the same
- * order; many at once wait for a bucket only while they have none of its item.
- * A transaction that makes several calls is outside of this, and may meet the
- * server's deadlock detection.
+ * Why single calls do not deadlock.  Whoever waits here has locked no bucket
+ * with this call, as what it tried was rolled back; whoever has locked a bucket
+ * writes rows of its own from then on, and waits for nobody.  A call may hold
+ * the row of its one order while it waits for a bucket, and be waited for
+ * itself for that row; but those whom it waits for do not wait.  So no circle
+ * closes, whatever the order of items and buckets.  A transaction that makes
+ * several calls keeps the buckets of the first, and is outside of this; the
+ * server's deadlock detector sees it (bucket_wait.c).
  *
- * Which of the busy buckets to wait for: the one whose holder began last.  A
- * session that idles in its transaction, or a prepared one, then only stops
- * those for whom nothing else is left.
+ * Buckets come and go.  A buyer who had to wait leaves half of what remains in
+ * its bucket in a new one, up to 64 of them, so an item has as many as buyers
+ * meet at it.  Whoever gives back and finds somebody at every bucket makes a
+ * new one, too.  Numbers of these begin at 1024, and one that becomes empty is
+ * deleted: an item that is sold out is one row again, or as many as
+ * idem_stock_add was told to make, whose numbers are below.  It does not matter
+ * to which bucket a quantity goes back, as only the sum of them means anything.
+ *
+ * A session returns to the bucket that served it last.  Sessions that meet go
+ * elsewhere, at random, and so each finds one of its own.
  *
  * Under serializable the reads take the transaction's snapshot, for the
  * server's conflict detection, and a bucket that changed after it is 40001 if
  * no other serves.
- *
- * Through SQL the same is done by FOR NO KEY UPDATE, with SKIP LOCKED for a
- * bucket that is only tried; a) is not possible there, and b) takes its place.
  *
  * Portions Copyright (c) 2026, the idem authors
  *
@@ -52,8 +57,6 @@
 #include "stock.h"
 
 #include "access/genam.h"
-#include "access/heapam.h"
-#include "access/multixact.h"
 #include "access/stratnum.h"
 #include "access/transam.h"
 #include "access/xact.h"
@@ -61,16 +64,14 @@
 #include "common/hashfn.h"
 #include "common/pg_prng.h"
 #include "miscadmin.h"
-#include "storage/bufmgr.h"
-#include "storage/lmgr.h"
 #include "storage/procarray.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
+#include "utils/memutils.h"
 #include "utils/numeric.h"
 #include "utils/rel.h"
-#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 
 /* Columns of idem.stock, from 0. */
@@ -84,13 +85,46 @@ typedef enum StockColumn
 
 #define STOCK_KEYS		2
 
-/* What became of trying to lock a bucket. */
-typedef enum Locked
+/* Buckets from this number on come and go by themselves. */
+#define OWN_NUMBERS		IDEM_BUCKETS_MAX
+
+typedef struct Bucket
 {
-	LOCKED,						/* ours, as it was read */
-	BUSY,						/* another transaction is at it */
-	CHANGED						/* read it again */
-} Locked;
+	int32		number;
+	Datum		quantity;		/* numeric */
+	bool		taken;			/* another transaction is at it */
+	bool		changed;		/* since it was read */
+	ItemPointerData tid;		/* direct route */
+} Bucket;
+
+typedef struct Line
+{
+	Datum		item;
+	Datum		quantity;		/* numeric: to be taken; below 0: given back */
+	bool		seen;			/* idem_bucket_short saw that one has enough */
+	Bucket		one;			/* that one; direct route */
+} Line;
+
+struct IdemLines
+{
+	Datum		source;			/* that waits are counted for */
+	IdemStore  *store;			/* while idem_bucket_move is at it */
+	int			n;
+	Line	   *lines;
+	bool		crowded;		/* it had to wait */
+	Datum		item;			/* of IDEM_TAKEN: a bucket that was in the way */
+	int32		number;
+};
+
+/* What became of trying a line. */
+typedef enum Tried
+{
+	DONE,
+	SHORT,
+	IN_PARTS,					/* no single bucket, but several may serve */
+	TAKEN,
+	CHANGED						/* look again at once */
+} Tried;
 
 IdemTable	idem_stock_table = {
 	.relname = "stock",
@@ -106,260 +140,386 @@ IdemTable	idem_stock_table = {
 	.stat = IDEM_STAT_STOCK
 };
 
-static int	read_from(IdemStore *store, Datum item, int32 first,
-					  Datum enough, IdemBucket **buckets);
-static bool glimpse(IdemStore *store, IdemLine *line);
-static int16 *guess(Datum item);
-static void read_bucket(IdemStore *store, Datum item, int32 number,
-						IdemRow *row);
-static bool read_line(IdemStore *store, IdemLine *line);
-static bool choose_bucket(IdemLine *line);
-static IdemPlanned plan_line(IdemStore *store, IdemLine *line);
-static IdemPlanned plan_one(IdemStore *store, IdemLine *line,
-							IdemBucket *buckets, int n);
-static IdemPlanned plan_in_order(IdemStore *store, IdemLine *line,
-								 IdemBucket *buckets, int n);
-static void note_busy(IdemLine *line, const IdemBucket *bucket,
-					  TransactionId holder);
-static void keep_take(IdemLine *line, const IdemBucket *bucket, Datum part);
-static Locked lock_bucket(IdemStore *store, Datum item, IdemBucket *bucket,
-						  bool wait, TransactionId *holder);
-static Locked sql_lock_bucket(IdemStore *store, Datum item,
-							  IdemBucket *bucket, bool wait);
-static Locked sql_try_bucket(IdemStore *store, const IdemLine *line,
-							 IdemBucket *bucket);
-static TransactionId holder_of(Buffer buffer, HeapTuple tuple);
-static TransactionId holder_at_a_glance(HeapTupleHeader tuple,
-										Snapshot snapshot);
-static int	sql_read(IdemStore *store, Datum item, IdemBucket **buckets);
-static void write_bucket(IdemStore *store, Datum item,
-						 const IdemBucket *bucket, Datum quantity);
+static bool look(IdemStore *store, Line *line);
+static IdemMoved try_lines(void *arg);
+static Tried try_line(IdemStore *store, IdemLines *lines, Line *line,
+					  bool in_parts);
+static Tried try_alone(IdemStore *store, IdemLines *lines, Line *line,
+					   Bucket *buckets, int n);
+static Tried try_in_parts(IdemStore *store, Line *line, Bucket *buckets, int n);
+static void note_taken(IdemLines *lines, const Line *line,
+					   const Bucket *buckets, int n);
+static int	read_buckets(IdemStore *store, Datum item, int32 first,
+						 Datum enough, Bucket **buckets);
+static int	sql_read(IdemStore *store, Datum item, Bucket **buckets);
+static bool is_held(HeapTupleHeader tuple, Snapshot snapshot);
+static bool lock_bucket(IdemStore *store, Datum item, Bucket *bucket,
+						Datum part);
+static bool take_from(IdemStore *store, Datum item, Bucket *bucket, Datum part);
+static bool spread(IdemStore *store, const Line *line, Bucket *bucket,
+				   Bucket *buckets, int n);
+static bool fill_another(IdemStore *store, Datum item, Datum quantity,
+						 Bucket *buckets, int n);
+static bool insert_bucket(IdemStore *store, Datum item, int32 number,
+						  Datum quantity);
+static void write_bucket(IdemStore *store, Datum item, const Bucket *bucket,
+						 Datum quantity);
+static int16 *last_served(Datum item);
 static void changed_error(Datum item);
+static Datum sum(const Bucket *buckets, int n);
 static Datum add(Datum a, Datum b);
 static Datum subtract(Datum a, Datum b);
 static int	compare(Datum a, Datum b);
 
 
+/* Opens idem.stock.  Nothing here waits but bucket_wait.c. */
+void
+idem_bucket_open(IdemStore *store, IdemAccess access)
+{
+	idem_store_open(store, &idem_stock_table, access, IDEM_NO_WAIT_ANSWER);
+}
+
 /* What is available of an item, as committed. */
 Datum
 idem_bucket_total(IdemStore *store, Datum item)
 {
-	IdemBucket *buckets;
-	int			n = idem_bucket_read(store, item, &buckets);
-	Datum		total = idem_zero();
+	Bucket	   *buckets;
+	int			n = read_buckets(store, item, 0, (Datum) 0, &buckets);
 
-	for (int i = 0; i < n; i++)
-		total = add(total, buckets[i].quantity);
-	return total;
-}
-
-/* The buckets of an item by number, as they were at one moment. */
-int
-idem_bucket_read(IdemStore *store, Datum item, IdemBucket **buckets)
-{
-	if (!idem_store_is_direct(store))
-		return sql_read(store, item, buckets);
-	return read_from(store, item, 0, (Datum) 0, buckets);
+	return sum(buckets, n);
 }
 
 /*
- * Is there less of some item than a line wants of it?  A pure read, and the
- * one by which idem_bucket_plan begins.
+ * Room for n lines, for an order of a source or IDEM_STAT_NO_SOURCE; and a
+ * further line, whose quantity is taken, or given back if it is below 0.
+ */
+IdemLines *
+idem_bucket_lines(Datum source, int n)
+{
+	IdemLines  *lines = palloc0_object(IdemLines);
+
+	lines->source = source;
+	lines->lines = MemoryContextAllocExtended(CurrentMemoryContext,
+											  (Size) n * sizeof(Line),
+											  MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	return lines;
+}
+
+void
+idem_bucket_line(IdemLines *lines, Datum item, Datum quantity)
+{
+	Line	   *line = &lines->lines[lines->n++];
+
+	line->item = item;
+	line->quantity = quantity;
+}
+
+/*
+ * Is there less of some item than a line wants of it?  A pure read, for a
+ * refusal that writes nothing.
  */
 bool
-idem_bucket_short(IdemStore *store, IdemLine *lines, int n)
+idem_bucket_short(IdemStore *store, IdemLines *lines)
 {
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < lines->n; i++)
 	{
-		if (!lines[i].wanted || lines[i].ready)
-			continue;
-		if (!glimpse(store, &lines[i]) && read_line(store, &lines[i]))
+		CHECK_FOR_INTERRUPTS();
+		if (look(store, &lines->lines[i]))
 			return true;
 	}
 	return false;
 }
 
 /*
- * Says where what the lines want, all of them, will probably come from, as far
- * as was seen when idem_bucket_short said no.  Locks nothing.  IDEM_MUST_WAIT: some item
- * has enough in one bucket, but somebody is at each such.
+ * Does what the lines say, all of it or nothing.  Without wait others who are
+ * in the way are an answer, otherwise waited is set if it had to wait.
  */
-IdemPlanned
-idem_bucket_choose(IdemLine *lines, int n)
+IdemMoved
+idem_bucket_move(IdemStore *store, IdemLines *lines, bool wait, bool *waited)
 {
-	for (int i = 0; i < n; i++)
+	MemoryContext caller = CurrentMemoryContext;
+	MemoryContext work = NULL;
+	IdemPatience patience;
+	IdemMoved	moved;
+
+	lines->store = store;
+	lines->crowded = false;
+	*waited = false;
+	if (lines->n == 0)
+		return IDEM_MOVED;
+	if (lines->n == 1 && idem_store_is_direct(store))
 	{
-		lines[i].waits = !choose_bucket(&lines[i]);
-		if (lines[i].waits)
-			return IDEM_MUST_WAIT;
+		Tried		tried;
+
+		if (!lines->lines[0].seen)
+			(void) look(store, &lines->lines[0]);
+		tried = try_line(store, lines, &lines->lines[0], false);
+		if (tried == DONE || tried == SHORT)
+			return tried == DONE ? IDEM_MOVED : IDEM_SHORT;
 	}
-	return IDEM_PLANNED;
-}
 
-/*
- * Locks buckets that hold what the lines want; the lines are sorted by item,
- * each item once, and idem_bucket_short has said no.  Waits for nobody.  After
- * IDEM_MUST_WAIT the caller calls idem_bucket_wait; after that, and after
- * IDEM_SHORT, it begins again with the same lines.
- */
-IdemPlanned
-idem_bucket_plan(IdemStore *store, IdemLine *lines, int n)
-{
-	for (int i = 0; i < n; i++)
-	{
-		IdemPlanned planned;
-
-		if (!lines[i].wanted || lines[i].ready)
-			continue;
-		planned = plan_line(store, &lines[i]);
-		lines[i].ready = planned == IDEM_PLANNED;
-		lines[i].waits = planned == IDEM_MUST_WAIT;
-		if (planned != IDEM_PLANNED)
-			return planned;
-	}
-	return IDEM_PLANNED;
-}
-
-/* Waits for what a line could not have. */
-void
-idem_bucket_wait(IdemStore *store, IdemLine *lines, int n)
-{
-	IdemLine   *line = lines;
-
-	while (!line->waits)
-		line++;
-	Assert(line < lines + n);
-
-	line->waits = false;
-	if (TransactionIdIsValid(line->holder))
-		XactLockTableWait(line->holder, store->heap, &line->busy.tid, XLTW_Lock);
-	else
-		(void) lock_bucket(store, line->item, &line->busy, true, NULL);
-}
-
-/* Takes what idem_bucket_plan has planned. */
-void
-idem_bucket_take(IdemStore *store, IdemLine *lines, int n)
-{
-	for (int i = 0; i < n; i++)
-	{
-		IdemLine   *line = &lines[i];
-
-		for (int j = 0; line->wanted && j < line->ntakes; j++)
-			write_bucket(store, line->item, &line->takes[j],
-						 subtract(line->takes[j].quantity, line->parts[j]));
-	}
-}
-
-/* Gives a quantity back to the bucket that it came from. */
-void
-idem_bucket_give(IdemStore *store, Datum item, int32 number, Datum quantity)
-{
-	IdemRow		row;
-
-	idem_store_next_key(store);
-	do
+	/* it may take long: what each attempt needs is freed after it */
+	work = AllocSetContextCreate(caller, "idem stock", ALLOCSET_DEFAULT_SIZES);
+	INSTR_TIME_SET_ZERO(patience.began);
+	for (;;)
 	{
 		CHECK_FOR_INTERRUPTS();
-		read_bucket(store, item, number, &row);
-		row.values[STOCK_QUANTITY] = add(row.values[STOCK_QUANTITY], quantity);
-	} while (!idem_store_update(store, &row, row.values, row.nulls));
+		MemoryContextReset(work);
+		MemoryContextSwitchTo(work);
+		lines->item = (Datum) 0;
+		moved = idem_bucket_attempt(try_lines, lines);
+		if (moved != IDEM_TAKEN)
+			break;
+		if (lines->item == (Datum) 0)
+			continue;			/* changed, so somebody has got on */
+		if (!wait)
+			break;
+		*waited = lines->crowded = true;
+		idem_bucket_wait(&patience, store, lines->source, lines->item,
+						 lines->number);
+	}
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(work);
+	return moved;
 }
 
 /*
- * Gives back to several buckets of an item what came from each, but from one
- * that somebody is at to another one.  To wait for one after the other would
- * keep those that were had first from all who buy, until they all wait for us.
- */
-void
-idem_bucket_give_many(IdemStore *store, Datum item, const int32 *numbers,
-					  const Datum *quantities, int n)
-{
-	IdemBucket *locked = palloc0_array(IdemBucket, n);
-	Datum	   *parts = palloc_array(Datum, n);
-	Datum		rest = idem_zero();
-	int			first = pg_prng_uint64_range(&pg_global_prng_state, 0, n - 1);
-	int			nlocked = 0;
-
-	for (int i = 0; i < n; i++)
-	{
-		int			which = (first + i) % n;
-		IdemBucket *bucket = &locked[nlocked];
-		IdemRow		row;
-
-		CHECK_FOR_INTERRUPTS();
-		rest = add(rest, quantities[which]);
-		read_bucket(store, item, numbers[which], &row);
-		bucket->number = numbers[which];
-		bucket->quantity = row.values[STOCK_QUANTITY];
-		bucket->tid = row.tid;
-		if (lock_bucket(store, item, bucket, false, NULL) == LOCKED)
-			parts[nlocked++] = quantities[which];
-	}
-
-	if (nlocked == 0)
-		idem_bucket_give(store, item, numbers[first], rest);
-	for (int i = 0; i < nlocked; i++)
-	{
-		Datum		part = i + 1 < nlocked ? parts[i] : rest;
-
-		write_bucket(store, item, &locked[i], add(locked[i].quantity, part));
-		rest = subtract(rest, part);
-	}
-}
-
-/*
- * Adds a quantity to an item, spread over nbuckets, those that are there and
- * new ones.  It is spread in whole units if it is whole, otherwise in units
- * of its last digit; what does not divide goes to buckets in a row, beginning
- * anywhere.
+ * Adds a quantity to an item, spread evenly over at least nbuckets buckets,
+ * whose numbers begin at 0: in whole units if it is whole, otherwise in units of
+ * its last digit.  The share of a bucket that somebody is at goes to the next.
  */
 void
 idem_bucket_add(IdemStore *store, Datum item, Datum quantity, int nbuckets)
 {
 	Datum		scale = DirectFunctionCall1(numeric_min_scale, quantity);
-	Datum		power = DirectFunctionCall3(numeric_in,
-											CStringGetDatum(psprintf("1e%d", DatumGetInt32(scale))),
-											ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
-	Datum		unit = DirectFunctionCall3(numeric_in,
-										   CStringGetDatum(psprintf("1e-%d", DatumGetInt32(scale))),
-										   ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
-	Datum		units = DirectFunctionCall2(numeric_mul, quantity, power);
-	Datum		count = NumericGetDatum(int64_to_numeric(nbuckets));
-	Datum		share = DirectFunctionCall2(numeric_div_trunc, units, count);
-	int			rest = DatumGetInt32(DirectFunctionCall1(numeric_int4,
-														 DirectFunctionCall2(numeric_mod, units, count)));
-	int			first = pg_prng_uint64_range(&pg_global_prng_state, 0,
-											 nbuckets - 1);
+	Bucket	   *buckets;
+	int			n = read_buckets(store, item, 0, (Datum) 0, &buckets);
+	int			there = 0;
+	Datum		rest = quantity;
+	IdemLines  *lines;
+	bool		waited;
 
-	for (int i = 0; i < nbuckets; i++)
+	for (; there < n && buckets[there].number < OWN_NUMBERS; there++)
+		nbuckets = Max(nbuckets, buckets[there].number + 1);
+	for (int i = 0, next = 0; i < nbuckets; i++)
 	{
-		Datum		values[STOCK_COLUMNS];
+		Datum		left = NumericGetDatum(int64_to_numeric(nbuckets - i));
+		Datum		share = DirectFunctionCall2(numeric_trunc,
+												DirectFunctionCall2(numeric_div, rest, left),
+												scale);
+		bool		given;
 
 		CHECK_FOR_INTERRUPTS();
-		values[STOCK_ITEM] = item;
-		values[STOCK_BUCKET] = Int32GetDatum(i);
-		values[STOCK_QUANTITY] = share;
-		if ((i - first + nbuckets) % nbuckets < rest)
-			values[STOCK_QUANTITY] = add(share, NumericGetDatum(int64_to_numeric(1)));
-		values[STOCK_QUANTITY] = DirectFunctionCall2(numeric_mul,
-													 values[STOCK_QUANTITY], unit);
-		(void) idem_plan_execute(IDEM_PLAN_STOCK_ADD,
-								 store->heap->rd_rel->relowner, false, values,
-								 NULL, NULL, NULL, 0);
+		if (compare(share, idem_zero()) == 0)
+			share = idem_zero();
+		if (next < there && buckets[next].number == i)
+		{
+			given = share != idem_zero() &&
+				take_from(store, item, &buckets[next], subtract(idem_zero(), share));
+			next++;
+		}
+		else
+			given = insert_bucket(store, item, i, share);
+		if (given)
+			rest = subtract(rest, share);
 	}
+
+	/* one that we are at is free to us: this waits only if there is none */
+	if (compare(rest, idem_zero()) == 0)
+		return;
+	lines = idem_bucket_lines(IDEM_STAT_NO_SOURCE, 1);
+	idem_bucket_line(lines, item, subtract(idem_zero(), rest));
+	(void) idem_bucket_move(store, lines, true, &waited);
 }
 
 
 /*
+ * Sees whether there is less than a line wants; if not, and if that is seen
+ * without reading all buckets, which one will probably serve.
+ */
+static bool
+look(IdemStore *store, Line *line)
+{
+	int16		served = *last_served(line->item);
+	bool		direct = idem_store_is_direct(store);
+	Bucket	   *buckets;
+	Bucket	   *last;
+	bool		is_short;
+	int			n;
+
+	n = read_buckets(store, line->item, Max(served, 0), line->quantity,
+					 &buckets);
+	last = &buckets[n - 1];
+	line->seen = direct && n > 0 && (n == 1 || served >= 0) && !last->taken &&
+		compare(last->quantity, line->quantity) >= 0;
+	if (line->seen)
+	{
+		line->one = *last;
+		pfree(buckets);
+		return false;
+	}
+
+	if (direct && served > 0)
+	{
+		pfree(buckets);
+		n = read_buckets(store, line->item, 0, (Datum) 0, &buckets);
+	}
+	is_short = compare(sum(buckets, n), line->quantity) < 0;
+	pfree(buckets);
+	return is_short;
+}
+
+/* All lines, in a subtransaction: an IdemStep. */
+static IdemMoved
+try_lines(void *arg)
+{
+	IdemLines  *lines = arg;
+	IdemStore  *store = lines->store;
+
+	for (int i = 0; i < lines->n; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		switch (try_line(store, lines, &lines->lines[i], true))
+		{
+			case DONE:
+				break;
+			case SHORT:
+				return IDEM_SHORT;
+			default:
+				return IDEM_TAKEN;
+		}
+	}
+	return IDEM_MOVED;
+}
+
+/*
+ * Does what one line says.  Unless it may be done in parts, nothing is locked
+ * but by DONE.  After TAKEN lines say which bucket was in the way.
+ */
+static Tried
+try_line(IdemStore *store, IdemLines *lines, Line *line, bool in_parts)
+{
+	Bucket	   *buckets;
+	Tried		tried;
+	int			n;
+
+	if (line->seen)
+	{
+		line->seen = false;
+		if (take_from(store, line->item, &line->one, line->quantity))
+		{
+			*last_served(line->item) = line->one.number;
+			return DONE;
+		}
+	}
+
+	n = read_buckets(store, line->item, 0, (Datum) 0, &buckets);
+	if (compare(sum(buckets, n), line->quantity) < 0)
+		tried = SHORT;
+	else
+	{
+		tried = try_alone(store, lines, line, buckets, n);
+		if (tried == IN_PARTS && in_parts)
+			tried = try_in_parts(store, line, buckets, n);
+	}
+	if (tried == CHANGED && IsolationIsSerializable())
+		changed_error(line->item);
+	if (tried == TAKEN)
+		note_taken(lines, line, buckets, n);
+	pfree(buckets);
+	return tried;
+}
+
+/*
+ * Takes all from one bucket that nobody is at, beginning anywhere; gives back
+ * to one, if need be a new one.
+ */
+static Tried
+try_alone(IdemStore *store, IdemLines *lines, Line *line, Bucket *buckets, int n)
+{
+	bool		giving = compare(line->quantity, idem_zero()) < 0;
+	bool		changed = false;
+	Datum		rest = idem_zero();
+	int			first = n > 1 ? pg_prng_uint64_range(&pg_global_prng_state, 0, n - 1) : 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		Bucket	   *bucket = &buckets[(first + i) % n];
+
+		if (bucket->taken)
+			continue;
+		if (compare(bucket->quantity, line->quantity) >= 0)
+		{
+			if (lines->crowded && !giving ?
+				spread(store, line, bucket, buckets, n) :
+				take_from(store, line->item, bucket, line->quantity))
+			{
+				*last_served(line->item) = bucket->number;
+				return DONE;
+			}
+			changed |= bucket->changed;
+		}
+		if (!bucket->taken && !bucket->changed)
+			rest = add(rest, bucket->quantity);
+	}
+
+	if (giving && fill_another(store, line->item,
+							   subtract(idem_zero(), line->quantity),
+							   buckets, n))
+		return DONE;
+	if (!giving && compare(rest, line->quantity) >= 0)
+		return IN_PARTS;
+	return changed ? CHANGED : TAKEN;
+}
+
+/* Takes what is wanted from several buckets that nobody is at. */
+static Tried
+try_in_parts(IdemStore *store, Line *line, Bucket *buckets, int n)
+{
+	Datum		missing = line->quantity;
+	bool		changed = false;
+
+	for (int i = 0; i < n; i++)
+	{
+		Bucket	   *bucket = &buckets[i];
+		Datum		part = bucket->quantity;
+
+		CHECK_FOR_INTERRUPTS();
+		if (bucket->taken || bucket->changed || compare(part, idem_zero()) <= 0)
+			continue;
+		if (compare(part, missing) > 0)
+			part = missing;
+		if (take_from(store, line->item, bucket, part))
+			missing = subtract(missing, part);
+		changed |= bucket->changed;
+		if (compare(missing, idem_zero()) == 0)
+			return DONE;
+	}
+	return changed ? CHANGED : TAKEN;
+}
+
+/* Chooses one of the buckets that others are at, to wait for. */
+static void
+note_taken(IdemLines *lines, const Line *line, const Bucket *buckets, int n)
+{
+	int			taken = 0;
+
+	lines->item = line->item;
+	lines->number = OWN_NUMBERS;
+	for (int i = 0; i < n; i++)
+		if (buckets[i].taken &&
+			pg_prng_uint64_range(&pg_global_prng_state, 0, taken++) == 0)
+			lines->number = buckets[i].number;
+}
+
+/*
  * Reads the buckets of an item, beginning at a number, and not beyond one that
- * is free and has enough, unless enough is 0.
+ * is free and has enough, unless enough is 0.  Through SQL it reads all.
  */
 static int
-read_from(IdemStore *store, Datum item, int32 first, Datum enough,
-		  IdemBucket **buckets)
+read_buckets(IdemStore *store, Datum item, int32 first, Datum enough,
+			 Bucket **buckets)
 {
-	Datum		zero = idem_zero();
 	bool		found = false;
 	int			n = 0;
 	int			room = 16;
@@ -368,7 +528,10 @@ read_from(IdemStore *store, Datum item, int32 first, Datum enough,
 	SysScanDesc scandesc;
 	HeapTuple	tuple;
 
-	*buckets = palloc_array(IdemBucket, room);
+	if (!idem_store_is_direct(store))
+		return sql_read(store, item, buckets);
+
+	*buckets = palloc_array(Bucket, room);
 	idem_store_scankey(&scankeys[STOCK_ITEM], store->table, STOCK_ITEM, item);
 	if (first > 0)
 		ScanKeyEntryInitialize(&scankeys[STOCK_BUCKET], 0, STOCK_BUCKET + 1,
@@ -384,20 +547,21 @@ read_from(IdemStore *store, Datum item, int32 first, Datum enough,
 	{
 		Datum		values[STOCK_COLUMNS];
 		bool		nulls[STOCK_COLUMNS];
-		IdemBucket *bucket;
+		Bucket	   *bucket;
 
+		CHECK_FOR_INTERRUPTS();
 		if (n == room)
-			*buckets = repalloc(*buckets, (room *= 2) * sizeof(IdemBucket));
+			*buckets = repalloc(*buckets, (room *= 2) * sizeof(Bucket));
 		bucket = &(*buckets)[n++];
 		heap_deform_tuple(tuple, RelationGetDescr(store->heap), values, nulls);
 		bucket->number = DatumGetInt32(values[STOCK_BUCKET]);
-		bucket->empty = idem_same_bytes(values[STOCK_QUANTITY], zero);
-		bucket->quantity = bucket->empty ? zero :
+		bucket->quantity = idem_same_bytes(values[STOCK_QUANTITY], idem_zero()) ?
+			idem_zero() :
 			NumericGetDatum(DatumGetNumericCopy(values[STOCK_QUANTITY]));
-		bucket->holder = holder_at_a_glance(tuple->t_data, snapshot);
+		bucket->taken = is_held(tuple->t_data, snapshot);
+		bucket->changed = false;
 		bucket->tid = tuple->t_self;
-		found = enough != (Datum) 0 && !bucket->empty &&
-			!TransactionIdIsValid(bucket->holder) &&
+		found = enough != (Datum) 0 && !bucket->taken &&
 			compare(bucket->quantity, enough) >= 0;
 	}
 	systable_endscan_ordered(scandesc);
@@ -405,452 +569,9 @@ read_from(IdemStore *store, Datum item, int32 first, Datum enough,
 	return n;
 }
 
-/*
- * Looks for a free bucket with enough for a line, beginning anywhere, without
- * reading all of them.  False: there may be one all the same.
- */
-static bool
-glimpse(IdemStore *store, IdemLine *line)
-{
-	int			nbuckets = *guess(line->item);
-
-	/* whoever locks in order must not begin anywhere else any more */
-	if (nbuckets < 2 || line->in_order || !idem_store_is_direct(store) ||
-		IsolationIsSerializable())
-		return false;
-	line->nbuckets = read_from(store, line->item,
-							   pg_prng_uint64_range(&pg_global_prng_state, 0,
-													nbuckets - 1),
-							   line->quantity, &line->buckets);
-	line->glimpsed = line->nbuckets > 0 &&
-		!TransactionIdIsValid(line->buckets[line->nbuckets - 1].holder) &&
-		compare(line->buckets[line->nbuckets - 1].quantity,
-				line->quantity) >= 0;
-	if (!line->glimpsed)
-		pfree(line->buckets);
-	return line->glimpsed;
-}
-
-/*
- * Where the number of an item's buckets is kept as long as one of them served,
- * else 0.  It is a guess: items share places, and nobody says when buckets are
- * added.  It only decides where looking begins, and that it need not begin by
- * reading them all.
- */
-static int16 *
-guess(Datum item)
-{
-	static int16 guesses[64];
-	struct varlena *value = (struct varlena *) DatumGetPointer(item);
-
-	return &guesses[hash_bytes((unsigned char *) VARDATA_ANY(value),
-							   VARSIZE_ANY_EXHDR(value)) % lengthof(guesses)];
-}
-
-/* Reads one bucket, which must be there. */
-static void
-read_bucket(IdemStore *store, Datum item, int32 number, IdemRow *row)
-{
-	Datum		key[STOCK_KEYS] = {item, Int32GetDatum(number)};
-
-	idem_store_read(store, key, row);
-	if (row->presence != IDEM_PRESENT)
-		ereport(ERROR,
-				(errcode(ERRCODE_IDEM_NOT_FOUND),
-				 errmsg("there is no such bucket"),
-				 errdetail("Key %s is not in \"idem.stock\".",
-						   idem_store_key(&idem_stock_table, key)),
-				 errhint("Look for who removed it; idem never does.")));
-}
-
-/* Reads the buckets of a line's item.  True: they hold too little. */
-static bool
-read_line(IdemStore *store, IdemLine *line)
-{
-	Datum		total = idem_zero();
-
-	*guess(line->item) = 0;
-	line->glimpsed = false;
-	line->nbuckets = idem_bucket_read(store, line->item, &line->buckets);
-	if (line->nbuckets > 1)
-		line->first = pg_prng_uint64_range(&pg_global_prng_state, 0,
-										   line->nbuckets - 1);
-	for (int i = 0; i < line->nbuckets; i++)
-	{
-		if (line->buckets[i].empty)
-			continue;
-		total = add(total, line->buckets[i].quantity);
-		if (compare(total, line->quantity) >= 0)
-			return false;
-	}
-	return true;
-}
-
-/*
- * Chooses a bucket for a line among those that were read: the one that
- * plan_line will try first.  False: it will have to wait for one.
- */
-static bool
-choose_bucket(IdemLine *line)
-{
-	IdemBucket *chosen = &line->buckets[0];
-
-	line->ntakes = 0;
-	line->holder = InvalidTransactionId;
-	if (line->glimpsed)
-		chosen = &line->buckets[line->nbuckets - 1];
-	else if (line->nbuckets > 1)
-	{
-		for (int i = 0; i < line->nbuckets; i++)
-		{
-			IdemBucket *bucket = &line->buckets[(line->first + i) % line->nbuckets];
-
-			if (bucket->empty || compare(bucket->quantity, line->quantity) < 0)
-				continue;
-			if (!TransactionIdIsValid(bucket->holder))
-			{
-				chosen = bucket;
-				line->holder = InvalidTransactionId;
-				break;
-			}
-			note_busy(line, bucket, bucket->holder);
-		}
-		if (TransactionIdIsValid(line->holder))
-			return false;
-	}
-	line->chosen = chosen->number;
-	keep_take(line, chosen, line->quantity);
-	return true;
-}
-
-/*
- * Locks buckets that hold what one line wants, as they were read last; reads
- * them again as often as they have changed since.
- */
-static IdemPlanned
-plan_line(IdemStore *store, IdemLine *line)
-{
-	if (line->glimpsed)
-	{
-		IdemBucket *bucket = &line->buckets[line->nbuckets - 1];
-
-		line->ntakes = 0;
-		if (lock_bucket(store, line->item, bucket, false, NULL) == LOCKED)
-		{
-			keep_take(line, bucket, line->quantity);
-			return IDEM_PLANNED;
-		}
-		pfree(line->buckets);
-		if (read_line(store, line))
-			return IDEM_SHORT;
-	}
-
-	for (;;)
-	{
-		IdemPlanned planned = IDEM_SHORT;
-
-		CHECK_FOR_INTERRUPTS();
-		line->ntakes = 0;
-		line->holder = InvalidTransactionId;
-		if (!line->in_order && line->nbuckets > 1)
-			planned = plan_one(store, line, line->buckets, line->nbuckets);
-		else
-			line->in_order = true;
-		if (planned == IDEM_SHORT && line->in_order)
-			planned = plan_in_order(store, line, line->buckets, line->nbuckets);
-		if (planned != IDEM_SHORT)
-			return planned;
-
-		pfree(line->buckets);
-		if (read_line(store, line))
-			return IDEM_SHORT;
-	}
-}
-
-/*
- * Finds one bucket with enough that nobody is at, beginning anywhere.
- * IDEM_SHORT: look again, in order if the line says so.
- */
-static IdemPlanned
-plan_one(IdemStore *store, IdemLine *line, IdemBucket *buckets, int n)
-{
-	bool		changed = false;
-
-	for (int i = 0; i < n; i++)
-	{
-		IdemBucket *bucket = &buckets[(line->first + i) % n];
-		TransactionId holder = bucket->holder;
-		Locked		locked;
-
-		if (bucket->empty || compare(bucket->quantity, line->quantity) < 0)
-			continue;
-		if (TransactionIdIsValid(holder))
-			locked = BUSY;
-		else if (idem_store_is_direct(store))
-			locked = lock_bucket(store, line->item, bucket, false, &holder);
-		else
-			locked = sql_try_bucket(store, line, bucket);
-		switch (locked)
-		{
-			case LOCKED:
-				*guess(line->item) = n;
-				keep_take(line, bucket, line->quantity);
-				return IDEM_PLANNED;
-			case BUSY:
-				note_busy(line, bucket, holder);
-				break;
-			case CHANGED:
-				changed = true;
-				break;
-		}
-	}
-
-	if (TransactionIdIsValid(line->holder))
-		return IDEM_MUST_WAIT;
-	if (changed && IsolationIsSerializable())
-		changed_error(line->item);
-	line->in_order = !changed;
-	return IDEM_SHORT;
-}
-
-/*
- * Locks buckets from the first one on until they hold enough.  IDEM_SHORT:
- * look again.
- */
-static IdemPlanned
-plan_in_order(IdemStore *store, IdemLine *line, IdemBucket *buckets, int n)
-{
-	Datum		missing = line->quantity;
-
-	for (int i = 0; i < n; i++)
-	{
-		switch (lock_bucket(store, line->item, &buckets[i], false, NULL))
-		{
-			case LOCKED:
-				break;
-			case BUSY:
-				line->busy = buckets[i];
-				return IDEM_MUST_WAIT;
-			case CHANGED:
-				if (IsolationIsSerializable())
-					changed_error(line->item);
-				return IDEM_SHORT;
-		}
-
-		if (compare(buckets[i].quantity, missing) >= 0)
-		{
-			keep_take(line, &buckets[i], missing);
-			return IDEM_PLANNED;
-		}
-		if (compare(buckets[i].quantity, idem_zero()) > 0)
-		{
-			keep_take(line, &buckets[i], buckets[i].quantity);
-			missing = subtract(missing, buckets[i].quantity);
-		}
-	}
-	return IDEM_SHORT;
-}
-
-/* Notes who is at a bucket that has enough, if he began last of those seen. */
-static void
-note_busy(IdemLine *line, const IdemBucket *bucket, TransactionId holder)
-{
-	if (TransactionIdIsValid(line->holder) &&
-		!TransactionIdFollows(holder, line->holder))
-		return;
-	line->holder = holder;
-	line->busy = *bucket;
-}
-
-/* Notes that a part of the line comes from a bucket. */
-static void
-keep_take(IdemLine *line, const IdemBucket *bucket, Datum part)
-{
-	if (line->takes == NULL)
-	{
-		line->takes = palloc_array(IdemBucket, 1);
-		line->parts = palloc_array(Datum, 1);
-	}
-	else
-	{
-		line->takes = repalloc(line->takes, (line->ntakes + 1) * sizeof(IdemBucket));
-		line->parts = repalloc(line->parts, (line->ntakes + 1) * sizeof(Datum));
-	}
-	line->takes[line->ntakes] = *bucket;
-	line->parts[line->ntakes++] = part;
-}
-
-/*
- * Locks a bucket as it was read, to the end of the transaction.  Without wait
- * BUSY is an answer, and holder says whom to wait for, if it is asked for.
- */
-static Locked
-lock_bucket(IdemStore *store, Datum item, IdemBucket *bucket, bool wait,
-			TransactionId *holder)
-{
-	if (!idem_store_is_direct(store))
-		return sql_lock_bucket(store, item, bucket, wait);
-
-	for (;;)
-	{
-		HeapTupleData tuple;
-		TM_FailureData tmfd;
-		Buffer		buffer;
-		TM_Result	result;
-
-		CHECK_FOR_INTERRUPTS();
-		tuple.t_self = bucket->tid;
-		result = heap_lock_tuple(store->heap, &tuple,
-								 GetCurrentCommandId(false),
-								 LockTupleNoKeyExclusive,
-								 wait ? LockWaitBlock : LockWaitSkip,
-								 false, &buffer, &tmfd);
-		if (result == TM_WouldBlock && holder != NULL)
-			*holder = holder_of(buffer, &tuple);
-		ReleaseBuffer(buffer);
-
-		switch (result)
-		{
-			case TM_Ok:
-				return LOCKED;
-			case TM_WouldBlock:
-				if (holder == NULL || TransactionIdIsValid(*holder))
-					return BUSY;
-				break;			/* whoever it was has ended */
-			case TM_Updated:
-			case TM_Deleted:
-				return CHANGED;
-			default:
-				elog(ERROR, "row of \"idem.stock\" could not be locked");
-		}
-	}
-}
-
-/*
- * The same through SQL, where BUSY cannot say who it is, and where a bucket
- * that has changed since it was read is locked all the same: its quantity is
- * then put right.
- */
-static Locked
-sql_lock_bucket(IdemStore *store, Datum item, IdemBucket *bucket, bool wait)
-{
-	Datum		key[STOCK_KEYS] = {item, Int32GetDatum(bucket->number)};
-	bool		isnull;
-
-	if (idem_plan_execute(wait ? IDEM_PLAN_STOCK_LOCK : IDEM_PLAN_STOCK_LOCK_FREE,
-						  store->heap->rd_rel->relowner, false, key, NULL,
-						  &bucket->quantity, &isnull, 1) == 0)
-		return BUSY;
-	bucket->empty = false;
-	return LOCKED;
-}
-
-/*
- * Locks a bucket through SQL if it is free and has enough.  If it turns out to
- * have too little by now, a subtransaction gives the lock up again: kept, it
- * would be one out of order.
- */
-static Locked
-sql_try_bucket(IdemStore *store, const IdemLine *line, IdemBucket *bucket)
-{
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	volatile Locked locked = BUSY;
-
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		locked = sql_lock_bucket(store, line->item, bucket, false);
-		if (locked == LOCKED && compare(bucket->quantity, line->quantity) < 0)
-			locked = CHANGED;
-		if (locked == LOCKED)
-			ReleaseCurrentSubTransaction();
-		else
-			RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		ErrorData  *edata;
-
-		MemoryContextSwitchTo(context);
-		edata = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-		ReThrowError(edata);
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	return locked;
-}
-
-/*
- * Who is at a row that could not be locked: of several the last one that still
- * runs; InvalidTransactionId if there is none any more.
- */
-static TransactionId
-holder_of(Buffer buffer, HeapTuple tuple)
-{
-	TransactionId xmax;
-	uint16		infomask;
-	MultiXactMember *members;
-	TransactionId result = InvalidTransactionId;
-	int			n;
-
-	LockBuffer(buffer, BUFFER_LOCK_SHARE);
-	xmax = HeapTupleHeaderGetRawXmax(tuple->t_data);
-	infomask = tuple->t_data->t_infomask;
-	LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
-
-	if ((infomask & HEAP_XMAX_INVALID) || !TransactionIdIsValid(xmax))
-		return InvalidTransactionId;
-	if (!(infomask & HEAP_XMAX_IS_MULTI))
-		return TransactionIdIsCurrentTransactionId(xmax) ?
-			InvalidTransactionId : xmax;
-
-	n = GetMultiXactIdMembers(xmax, &members, false,
-							  HEAP_XMAX_IS_LOCKED_ONLY(infomask));
-	for (int i = 0; i < n; i++)
-		if (!TransactionIdIsCurrentTransactionId(members[i].xid) &&
-			TransactionIdIsInProgress(members[i].xid) &&
-			(!TransactionIdIsValid(result) ||
-			 TransactionIdFollows(members[i].xid, result)))
-			result = members[i].xid;
-	return result;
-}
-
-/*
- * Who is at a row that a scan has just found, as far as that is seen without
- * locking anything: InvalidTransactionId does not say that there is nobody.
- * Trying to lock costs ten times as much, and in a rush on one item nearly
- * all that is tried is in vain.  The snapshot is asked first, as it is there;
- * but it may be as old as a serializable transaction, and takes a savepoint
- * that was rolled back for one that runs if its transaction has very many.
- * The row is read without its buffer's lock.  What is torn names nobody who
- * runs, or at worst somebody else: then we wait for him, and look again.
- */
-static TransactionId
-holder_at_a_glance(HeapTupleHeader tuple, Snapshot snapshot)
-{
-	uint16		infomask = tuple->t_infomask;
-	TransactionId xmax = HeapTupleHeaderGetRawXmax(tuple);
-
-	if ((infomask & (HEAP_XMAX_INVALID | HEAP_XMAX_IS_MULTI)) != 0 ||
-		HEAP_XMAX_IS_KEYSHR_LOCKED(infomask) ||
-		!TransactionIdIsNormal(xmax) ||
-		!XidInMVCCSnapshot(xmax, snapshot) ||
-		TransactionIdIsCurrentTransactionId(xmax) ||
-		!TransactionIdIsInProgress(xmax))
-		return InvalidTransactionId;
-	return xmax;
-}
-
-/* idem_bucket_read through SQL. */
+/* The same through SQL, which does not tell who is at a row. */
 static int
-sql_read(IdemStore *store, Datum item, IdemBucket **buckets)
+sql_read(IdemStore *store, Datum item, Bucket **buckets)
 {
 	Datum		arrays[2];
 	bool		nulls[2];
@@ -861,7 +582,7 @@ sql_read(IdemStore *store, Datum item, IdemBucket **buckets)
 	if (idem_plan_execute(IDEM_PLAN_STOCK_READ, store->heap->rd_rel->relowner,
 						  true, &item, NULL, arrays, nulls, 2) == 0 || nulls[0])
 	{
-		*buckets = palloc_array(IdemBucket, 1);
+		*buckets = palloc_array(Bucket, 1);
 		return 0;
 	}
 
@@ -869,7 +590,7 @@ sql_read(IdemStore *store, Datum item, IdemBucket **buckets)
 					  TYPALIGN_INT, &numbers, NULL, &n);
 	deconstruct_array(DatumGetArrayTypeP(arrays[1]), NUMERICOID, -1, false,
 					  TYPALIGN_INT, &quantities, NULL, &n);
-	*buckets = palloc0_array(IdemBucket, n);
+	*buckets = palloc0_array(Bucket, n);
 	for (int i = 0; i < n; i++)
 	{
 		(*buckets)[i].number = DatumGetInt32(numbers[i]);
@@ -878,9 +599,148 @@ sql_read(IdemStore *store, Datum item, IdemBucket **buckets)
 	return n;
 }
 
-/* Writes the quantity of a bucket that we have locked. */
+/*
+ * Is another transaction at a row that a scan has just found, as far as that is
+ * seen without locking anything?  False says nothing.  Trying to lock costs ten
+ * times as much, and in a rush on one item nearly all that is tried is in
+ * vain.  The snapshot is asked first, as it is there; but it may be as old as
+ * a serializable transaction, and takes a savepoint that was rolled back for
+ * one that runs if its transaction has very many.  The row is read without its
+ * buffer's lock: what is torn names nobody who runs, or at worst somebody else,
+ * and then the bucket is passed by this once.
+ */
+static bool
+is_held(HeapTupleHeader tuple, Snapshot snapshot)
+{
+	uint16		infomask = tuple->t_infomask;
+	TransactionId xmax = HeapTupleHeaderGetRawXmax(tuple);
+
+	return (infomask & (HEAP_XMAX_INVALID | HEAP_XMAX_IS_MULTI)) == 0 &&
+		!HEAP_XMAX_IS_KEYSHR_LOCKED(infomask) &&
+		TransactionIdIsNormal(xmax) &&
+		XidInMVCCSnapshot(xmax, snapshot) &&
+		!TransactionIdIsCurrentTransactionId(xmax) &&
+		TransactionIdIsInProgress(xmax);
+}
+
+/*
+ * Locks a bucket that has a part if nobody is at it, to the end of the
+ * subtransaction, or says in it why not.  Directly it is locked as it was read,
+ * and else has changed; through SQL it may have changed and is locked all the
+ * same, with what it has now, which may be too little.
+ */
+static bool
+lock_bucket(IdemStore *store, Datum item, Bucket *bucket, Datum part)
+{
+	Datum		key[STOCK_KEYS] = {item, Int32GetDatum(bucket->number)};
+	TM_Result	result;
+
+	if (!idem_store_is_direct(store))
+	{
+		bool		isnull;
+
+		bucket->taken = idem_plan_execute(IDEM_PLAN_STOCK_LOCK_FREE,
+										  store->heap->rd_rel->relowner,
+										  false, key, NULL, &bucket->quantity,
+										  &isnull, 1) == 0;
+		bucket->changed = !bucket->taken &&
+			compare(bucket->quantity, part) < 0;
+		return !bucket->taken && !bucket->changed;
+	}
+
+	result = idem_direct_lock(store, &bucket->tid, IDEM_LOCK_UPDATE);
+	bucket->taken = result == TM_WouldBlock;
+	bucket->changed = result == TM_Updated || result == TM_Deleted;
+	if (result != TM_Ok && !bucket->taken && !bucket->changed)
+		elog(ERROR, "row of \"idem.stock\" could not be locked");
+	return result == TM_Ok;
+}
+
+/* Takes a part from a bucket, or gives it back, unless somebody is at it. */
+static bool
+take_from(IdemStore *store, Datum item, Bucket *bucket, Datum part)
+{
+	if (!lock_bucket(store, item, bucket, part))
+		return false;
+	write_bucket(store, item, bucket, subtract(bucket->quantity, part));
+	return true;
+}
+
+/*
+ * The same for a buyer who had to wait: half of what remains goes to another
+ * bucket, as long as it is enough for others like this one.
+ */
+static bool
+spread(IdemStore *store, const Line *line, Bucket *bucket,
+	   Bucket *buckets, int n)
+{
+	Datum		rest;
+	Datum		two;
+	Datum		half;
+
+	if (!lock_bucket(store, line->item, bucket, line->quantity))
+		return false;
+	rest = subtract(bucket->quantity, line->quantity);
+	two = add(line->quantity, line->quantity);
+	half = DirectFunctionCall2(numeric_mul, line->quantity,
+							   DirectFunctionCall2(numeric_div_trunc, rest, two));
+	if (compare(half, idem_zero()) > 0 &&
+		fill_another(store, line->item, half, buckets, n))
+		rest = subtract(rest, half);
+	write_bucket(store, line->item, bucket, rest);
+	return true;
+}
+
+/*
+ * Puts a quantity into a bucket that is empty, or else into a new one, unless
+ * there are many already; false: it could not.
+ */
+static bool
+fill_another(IdemStore *store, Datum item, Datum quantity, Bucket *buckets,
+			 int n)
+{
+	uint64		used = 0;
+	int			first = pg_prng_uint64_range(&pg_global_prng_state, 0,
+											 IDEM_BUCKETS_SPREAD - 1);
+
+	StaticAssertStmt(IDEM_BUCKETS_SPREAD == 64, "a bit for each");
+	for (int i = 0; i < n; i++)
+	{
+		if (!buckets[i].taken && !buckets[i].changed &&
+			compare(buckets[i].quantity, idem_zero()) == 0 &&
+			take_from(store, item, &buckets[i], subtract(idem_zero(), quantity)))
+			return true;
+		if (buckets[i].number >= OWN_NUMBERS)
+			used |= UINT64CONST(1) << (buckets[i].number % IDEM_BUCKETS_SPREAD);
+	}
+
+	/* a number that another transaction has just taken is not waited for */
+	for (int i = 0, tries = 0; n < IDEM_BUCKETS_SPREAD && tries < 4; i++)
+	{
+		int			number = (first + i) % IDEM_BUCKETS_SPREAD;
+
+		if ((used & (UINT64CONST(1) << number)) != 0)
+			continue;
+		if (insert_bucket(store, item, OWN_NUMBERS + number, quantity))
+			return true;
+		tries++;
+	}
+	return false;
+}
+
+static bool
+insert_bucket(IdemStore *store, Datum item, int32 number, Datum quantity)
+{
+	Datum		values[STOCK_COLUMNS] = {item, Int32GetDatum(number), quantity};
+	bool		nulls[STOCK_COLUMNS] = {false};
+
+	idem_store_next_key(store);
+	return idem_store_insert(store, values, nulls);
+}
+
+/* Writes the quantity of a bucket that we have locked; an empty one may go. */
 static void
-write_bucket(IdemStore *store, Datum item, const IdemBucket *bucket,
+write_bucket(IdemStore *store, Datum item, const Bucket *bucket,
 			 Datum quantity)
 {
 	IdemRow		row = {
@@ -891,10 +751,39 @@ write_bucket(IdemStore *store, Datum item, const IdemBucket *bucket,
 	row.values[STOCK_ITEM] = item;
 	row.values[STOCK_BUCKET] = Int32GetDatum(bucket->number);
 	row.values[STOCK_QUANTITY] = quantity;
-	store->row_locked = true;
-	/* only a trigger can keep it from being written: the store gives up */
-	while (!idem_store_update(store, &row, row.values, row.nulls))
-		CHECK_FOR_INTERRUPTS();
+	idem_store_next_key(store);
+	if (bucket->number >= OWN_NUMBERS && compare(quantity, idem_zero()) == 0)
+		idem_store_remove(store, &row);
+	else if (idem_store_is_direct(store))
+	{
+		if (idem_direct_update(store, &row.tid, row.values, row.nulls) != TM_Ok)
+			elog(ERROR, "row of \"idem.stock\" could not be updated");
+	}
+	else
+		while (idem_table_execute(store->table, IDEM_UPDATE,
+								  store->heap->rd_rel->relowner, false,
+								  row.values, NULL, NULL, NULL) == 0)
+			idem_sql_refused(store, row.values);
+}
+
+/*
+ * Where the number is kept of the bucket of an item that served last; below 0:
+ * none.  It is a guess: items share places, and buckets go.  It only decides
+ * where looking begins, and that it need not begin by reading them all.
+ */
+static int16 *
+last_served(Datum item)
+{
+	static int16 numbers[64];
+	static bool filled = false;
+	struct varlena *value = (struct varlena *) DatumGetPointer(item);
+
+	if (!filled)
+		for (int i = 0; i < (int) lengthof(numbers); i++)
+			numbers[i] = -1;
+	filled = true;
+	return &numbers[hash_bytes((unsigned char *) VARDATA_ANY(value),
+							   VARSIZE_ANY_EXHDR(value)) % lengthof(numbers)];
 }
 
 /* Under serializable: no bucket serves that our snapshot could vouch for. */
@@ -907,6 +796,16 @@ changed_error(Datum item)
 			 errdetail("Item \"%s\" was changed by a transaction that this one must not see.",
 					   TextDatumGetCString(item)),
 			 errhint("Run the transaction again.")));
+}
+
+static Datum
+sum(const Bucket *buckets, int n)
+{
+	Datum		total = idem_zero();
+
+	for (int i = 0; i < n; i++)
+		total = add(total, buckets[i].quantity);
+	return total;
 }
 
 static Datum

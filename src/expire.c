@@ -5,19 +5,21 @@
  *
  * The contract.  What was due when the call began is given back, a batch of
  * orders in a transaction of its own; a call that is cut short has done what it
- * reported.  An order that somebody is deciding on is left to him.
+ * reported.  It never waits for an open transaction: an order that somebody is
+ * deciding on, or that cannot be given back at once, is left for the next
+ * call, and the others go on.
  *
- * Concurrency.  The statement that ends orders locks them, skips those that
- * are locked, and changes what is still held and due; whoever decides on one
- * meanwhile waits, and finds it expired.  A batch gives back at its end, to
- * buckets that nobody is at if there are any, so that those who buy find
- * buckets locked no longer than a commit takes.
+ * Concurrency.  The orders that are due are read without locking any.  Then
+ * each is locked by its key if nobody is at it, judged as it is then, and
+ * ended; whoever decides on it meanwhile waits, and finds it expired.  A batch
+ * gives back at its end, once for each item, so that those who buy find buckets
+ * locked no longer than a commit takes.  All of it is tried in one subtransaction.
+ * Should the buckets of some item all be taken, it is rolled back, and the
+ * orders are tried one by one.
  *
- * They share the processors with it, too.  Somebody who works for long is in
- * the way of those who only need an instant each: they wait until the scheduler
- * takes the processor from him, and whoever waits for them does, too.  So after
- * a few orders it rests as long as it has worked.  It has nothing locked then
- * but orders whose time has passed.
+ * Those who buy share the processors with it, too.  Somebody who works for long
+ * is in the way of those who only need an instant each, so after each commit it
+ * rests as long as it has worked.  It has nothing locked then.
  *
  * Portions Copyright (c) 2026, the idem authors
  *
@@ -25,26 +27,57 @@
  */
 #include "stock.h"
 
+#include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
-#include "portability/instr_time.h"
 #include "tcop/pquery.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
-/* Orders that are ended without a rest. */
-#define AT_ONCE			20
+/* Orders that are ended without a rest, even if the batch is larger. */
+#define AT_ONCE			1000
 
 /* A slow disk is not made up for beyond this. */
-#define LONGEST_REST	10000.0 /* microseconds */
+#define LONGEST_REST	50000	/* microseconds */
 
-static uint64 expire_batch(int32 batch, TimestampTz now, TimestampTz *from);
-static uint64 expire_some(int32 limit, TimestampTz now, TimestampTz *from,
-						  List **parts);
-static void rest(instr_time began);
+/* Orders that are due, by time and key. */
+typedef struct Due
+{
+	IdemStore	holds;
+	IdemStore	stock;
+	TimestampTz now;			/* when the call began */
+	TimestampTz *times;
+	Datum	   *sources;
+	Datum	   *seqs;
+	int			n;
+	int			first;			/* those to be tried: from this one */
+	int			last;			/* up to before this one */
+	int			ended;			/* of these */
+} Due;
+
+/* Where the call is: behind this order. */
+typedef struct Place
+{
+	TimestampTz time;
+	Datum		source;
+	Datum		seq;
+} Place;
+
+static void expire_batch(int32 batch, TimestampTz now, Place *place,
+						 MemoryContext keep, IdemStatRunState *run,
+						 bool *more);
+static void read_due(Due *due, const Place *place, int32 limit);
+static IdemMoved end_orders(void *arg);
+static bool end_order(Due *due, const Datum *key, IdemPart **parts, int *n);
+static IdemLines *lines_of(IdemPart *parts, int n);
+static int	compare_items(const void *a, const void *b);
+static uint64 usecs_since(instr_time began);
 
 PG_FUNCTION_INFO_V1(idem_stock_expire);
 
@@ -60,25 +93,33 @@ idem_stock_expire(PG_FUNCTION_ARGS)
 {
 	int32		batch = idem_arg_count(fcinfo, 0, "batch", PG_INT32_MAX);
 	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz from = DT_NOBEGIN;
+	Place		place = {DT_NOBEGIN, CStringGetTextDatum(""), CStringGetTextDatum("")};
+	MemoryContext call;
 	MemoryContext work;
-	uint64		expired = 0;
-	uint64		expired_in_batch = 0;
+	IdemStatRunState run = {.started = now};
+	uint64		reported = 0;
+	instr_time	start;
+	bool		more = true;
 
 	idem_check_nonatomic(fcinfo, "idem_stock_expire");
 
 	if (SPI_connect_ext(SPI_OPT_NONATOMIC) != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect_ext failed");
-	work = AllocSetContextCreate(CurrentMemoryContext, "idem expire",
-								 ALLOCSET_DEFAULT_SIZES);
+	call = CurrentMemoryContext;
+	work = AllocSetContextCreate(call, "idem expire", ALLOCSET_DEFAULT_SIZES);
 	SPI_commit();
-	do
+	INSTR_TIME_SET_CURRENT(start);
+	idem_stat_run(IDEM_STAT_RUN_EXPIRE, &run);
+	while (more)
 	{
+		instr_time	began;
+
+		INSTR_TIME_SET_CURRENT(began);
+
 		/*
 		 * Each batch has a transaction of its own, the first one too, and it
-		 * is read committed whatever the session's default: SKIP LOCKED over
-		 * an older snapshot would be 40001 at the first order that somebody
-		 * decides on meanwhile.
+		 * is read committed whatever the session's default: what somebody
+		 * decides on meanwhile would be 40001 above that.
 		 */
 		(void) set_config_option("transaction_isolation", "read committed",
 								 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
@@ -86,25 +127,41 @@ idem_stock_expire(PG_FUNCTION_ARGS)
 
 		/*
 		 * Without a snapshot of ours the server may remove a version of a
-		 * bucket between our reading it and our locking it, and put another
-		 * one in its place.
+		 * row between our reading it and our locking it, and put another one
+		 * in its place.
 		 */
 		EnsurePortalSnapshotExists();
 
 		MemoryContextReset(work);
 		MemoryContextSwitchTo(work);
-		expired_in_batch = expire_batch(batch, now, &from);
+		expire_batch(Min(batch - (int32) (run.removed - reported), AT_ONCE),
+					 now, &place, call, &run, &more);
 		SPI_commit();
 
 		/* what is reported is done */
-		expired += expired_in_batch;
-		if (expired_in_batch > 0)
+		run.usecs = usecs_since(start);
+		if (!more)
+			run.ended = GetCurrentTimestamp();
+		idem_stat_run(IDEM_STAT_RUN_EXPIRE, &run);
+		if (run.removed - reported == (uint64) batch ||
+			(!more && run.removed > reported))
+		{
 			ereport(NOTICE,
 					(errmsg("expired %llu holds, %llu so far",
-							(unsigned long long) expired_in_batch,
-							(unsigned long long) expired)));
+							(unsigned long long) (run.removed - reported),
+							(unsigned long long) run.removed)));
+			reported = run.removed;
+		}
+
+		/* as long as it has worked, with nothing locked */
+		if (more)
+		{
+			pgstat_report_wait_start(PG_WAIT_EXTENSION);
+			pg_usleep(Min(usecs_since(began), LONGEST_REST));
+			pgstat_report_wait_end();
+		}
 		CHECK_FOR_INTERRUPTS();
-	} while (expired_in_batch == (uint64) batch);
+	}
 	SPI_finish();
 
 	PG_RETURN_VOID();
@@ -112,66 +169,175 @@ idem_stock_expire(PG_FUNCTION_ARGS)
 
 
 /*
- * Ends a batch of orders that were due at now, beginning with those due at
- * from, which moves on; answers how many, less than batch if no more are due.
+ * Ends up to batch orders that were due at now and come behind a place, which
+ * moves on, in memory to keep.  Adds to run what it did, and says whether there
+ * may be more.
  */
-static uint64
-expire_batch(int32 batch, TimestampTz now, TimestampTz *from)
+static void
+expire_batch(int32 batch, TimestampTz now, Place *place, MemoryContext keep,
+			 IdemStatRunState *run, bool *more)
 {
-	List	   *parts = NIL;
-	uint64		expired = 0;
-	uint64		some;
+	Due			due = {.now = now};
 
+	idem_store_open(&due.holds, &idem_hold_table, IDEM_WRITE,
+					IDEM_NO_WAIT_ANSWER);
+	idem_bucket_open(&due.stock, IDEM_WRITE);
+
+	read_due(&due, place, batch);
+	*more = due.n == batch;
+	run->keys_read += due.n;
+	due.last = due.n;
+	if (due.n > 0 && idem_bucket_attempt(end_orders, &due) == IDEM_MOVED)
+		run->removed += due.ended;
+	else
+		for (int i = 0; i < due.n; i++)
+		{
+			CHECK_FOR_INTERRUPTS();
+			due.first = i;
+			due.last = i + 1;
+			if (idem_bucket_attempt(end_orders, &due) == IDEM_MOVED)
+				run->removed += due.ended;
+		}
+
+	if (due.n > 0)
+	{
+		MemoryContext work = MemoryContextSwitchTo(keep);
+
+		pfree(DatumGetPointer(place->source));
+		pfree(DatumGetPointer(place->seq));
+		place->time = due.times[due.n - 1];
+		place->source = PointerGetDatum(PG_DETOAST_DATUM_COPY(due.sources[due.n - 1]));
+		place->seq = PointerGetDatum(PG_DETOAST_DATUM_COPY(due.seqs[due.n - 1]));
+		MemoryContextSwitchTo(work);
+	}
+	idem_store_close(&due.stock);
+	idem_store_close(&due.holds);
+}
+
+/* Reads which orders are due, at most so many. */
+static void
+read_due(Due *due, const Place *place, int32 limit)
+{
+	Datum		values[5] = {TimestampTzGetDatum(due->now),
+		TimestampTzGetDatum(place->time), place->source, place->seq,
+	Int32GetDatum(limit)};
+	Datum		result[3];
+	bool		nulls[3];
+	Datum	   *times;
+
+	(void) idem_plan_execute(IDEM_PLAN_HOLD_OVERDUE,
+							 due->holds.heap->rd_rel->relowner, true, values,
+							 NULL, result, nulls, lengthof(result));
+	if (nulls[0])
+		return;
+	deconstruct_array(DatumGetArrayTypeP(result[0]), TIMESTAMPTZOID, 8,
+					  FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &times, NULL, &due->n);
+	deconstruct_array(DatumGetArrayTypeP(result[1]), TEXTOID, -1, false,
+					  TYPALIGN_INT, &due->sources, NULL, &due->n);
+	deconstruct_array(DatumGetArrayTypeP(result[2]), TEXTOID, -1, false,
+					  TYPALIGN_INT, &due->seqs, NULL, &due->n);
+	due->times = palloc_array(TimestampTz, due->n);
+	for (int i = 0; i < due->n; i++)
+		due->times[i] = DatumGetTimestampTz(times[i]);
+}
+
+/*
+ * Ends some of the orders, as far as nobody is at them, and gives back what
+ * they hold: an IdemStep.
+ */
+static IdemMoved
+end_orders(void *arg)
+{
+	Due		   *due = arg;
+	IdemPart   *parts = palloc_array(IdemPart, 1);
+	int			n = 0;
+	bool		waited;
+
+	due->ended = 0;
+	for (int i = due->first; i < due->last; i++)
+	{
+		Datum		key[HOLD_KEYS] = {due->sources[i], due->seqs[i]};
+
+		if (end_order(due, key, &parts, &n))
+			due->ended++;
+	}
+	if (n == 0)
+		return IDEM_MOVED;
+	return idem_bucket_move(&due->stock, lines_of(parts, n), false, &waited);
+}
+
+/*
+ * Ends one order, unless somebody is at it, or it is not due any more, and
+ * enters what it holds beside the parts that there are.
+ */
+static bool
+end_order(Due *due, const Datum *key, IdemPart **parts, int *n)
+{
+	IdemStore  *holds = &due->holds;
+	IdemRow		row;
+	IdemPart   *more;
+	int			nmore;
+
+	idem_store_next_key(holds);
 	do
 	{
-		instr_time	began;
+		idem_store_seek(holds, key, &row);
+		idem_store_release(holds);
+		if (row.presence != IDEM_PRESENT ||
+			idem_hold_status(&row) != HOLD_HELD ||
+			row.nulls[HOLD_EXPIRES_AT] ||
+			DatumGetTimestampTz(row.values[HOLD_EXPIRES_AT]) > due->now)
+			return false;
+	} while (!idem_store_lock(holds, &row, IDEM_LOCK_UPDATE));
 
-		INSTR_TIME_SET_CURRENT(began);
-		some = expire_some(Min(batch - expired, AT_ONCE), now, from, &parts);
-		expired += some;
-		rest(began);
-	} while (some > 0 && expired < (uint64) batch);
+	idem_hold_decide(&row, HOLD_EXPIRED);
+	while (!idem_store_update(holds, &row, row.values, row.nulls))
+		CHECK_FOR_INTERRUPTS();
+	idem_stat_count(IDEM_STAT_STOCK_EXPIRED, key[HOLD_SOURCE], 1);
 
-	if (parts != NIL)
-		idem_stock_give_back(parts);
-	return expired;
+	nmore = idem_hold_parts(&row, &more);
+	*parts = repalloc_huge(*parts, ((Size) *n + nmore + 1) * sizeof(IdemPart));
+	memcpy(*parts + *n, more, nmore * sizeof(IdemPart));
+	*n += nmore;
+	return true;
 }
 
-/* The same for a few orders, whose parts are added to what is given back. */
+/* The lines that give parts back, one for each item. */
+static IdemLines *
+lines_of(IdemPart *parts, int n)
+{
+	IdemLines  *lines = idem_bucket_lines(IDEM_STAT_NO_SOURCE, n);
+
+	qsort(parts, n, sizeof(IdemPart), compare_items);
+	for (int i = 0; i < n;)
+	{
+		Datum		item = parts[i].item;
+		Datum		quantity = idem_zero();
+
+		for (; i < n && idem_same_bytes(parts[i].item, item); i++)
+			quantity = DirectFunctionCall2(numeric_sub, quantity,
+										   parts[i].quantity);
+		if (!idem_same_bytes(quantity, idem_zero()))
+			idem_bucket_line(lines, item, quantity);
+	}
+	return lines;
+}
+
+/* qsort comparator: by item, bytewise. */
+static int
+compare_items(const void *a, const void *b)
+{
+	return idem_compare_bytes(((const IdemPart *) a)->item,
+							  ((const IdemPart *) b)->item);
+}
+
+/* Microseconds since then, by a clock that nobody sets. */
 static uint64
-expire_some(int32 limit, TimestampTz now, TimestampTz *from, List **parts)
+usecs_since(instr_time began)
 {
-	IdemStore	store;
-	Datum		values[3] = {TimestampTzGetDatum(now), TimestampTzGetDatum(*from),
-	Int32GetDatum(limit)};
-	Datum		result[5];
-	bool		nulls[5];
-	int64		expired;
+	instr_time	now;
 
-	idem_store_open(&store, &idem_hold_table, IDEM_WRITE, true);
-	(void) idem_plan_execute(IDEM_PLAN_HOLD_EXPIRE,
-							 store.heap->rd_rel->relowner, false, values, NULL,
-							 result, nulls, lengthof(result));
-	idem_store_close(&store);
-
-	expired = DatumGetInt64(result[0]);
-	if (expired > 0)
-		*from = DatumGetTimestampTz(result[1]);
-	if (!nulls[2])
-		*parts = idem_stock_collect(*parts, result[2], result[3], result[4]);
-	return expired;
-}
-
-/* Rests as long as it has been since then, by a clock that nobody sets. */
-static void
-rest(instr_time began)
-{
-	instr_time	worked;
-
-	INSTR_TIME_SET_CURRENT(worked);
-	INSTR_TIME_SUBTRACT(worked, began);
-	pgstat_report_wait_start(PG_WAIT_EXTENSION);
-	pg_usleep((long) Min(INSTR_TIME_GET_MICROSEC(worked), LONGEST_REST));
-	pgstat_report_wait_end();
-	CHECK_FOR_INTERRUPTS();
+	INSTR_TIME_SET_CURRENT(now);
+	INSTR_TIME_SUBTRACT(now, began);
+	return INSTR_TIME_GET_MICROSEC(now);
 }

@@ -208,14 +208,6 @@ static IdemKeptPlan kept_plans[IDEM_PLANS] = {
 		.nargs = 2,
 		.argtypes = {TEXTOID, INT4OID}
 	},
-	[IDEM_PLAN_STOCK_ADD] = {
-		.text = "INSERT INTO idem.stock AS s (item, bucket, quantity)"
-		" VALUES ($1, $2, $3) ON CONFLICT (item, bucket) DO UPDATE"
-		" SET quantity = s.quantity OPERATOR(pg_catalog.+) excluded.quantity",
-		.expected = SPI_OK_INSERT,
-		.nargs = 3,
-		.argtypes = {TEXTOID, INT4OID, NUMERICOID}
-	},
 
 	/* one snapshot for all buckets, so that the sum was true at one moment */
 	[IDEM_PLAN_STOCK_READ] = {
@@ -228,33 +220,24 @@ static IdemKeptPlan kept_plans[IDEM_PLANS] = {
 	},
 
 	/*
-	 * Ends $3 of the holds that were due at $1, and answers what has to go
-	 * back to which bucket, in the order in which buckets are locked.  It
-	 * begins at $2, where the batch before it ended, or it would walk over
-	 * what that one left dead in the index.
+	 * Which $5 holds were due at $1, behind the one that the batch before it
+	 * ended with: from its time on, or it would walk over what that one left
+	 * dead in the index.  One row always, all null if there are none.
 	 */
-	[IDEM_PLAN_HOLD_EXPIRE] = {
-		.text = "WITH due AS ("
-		"SELECT source, seq, expires_at FROM idem.hold"
+	[IDEM_PLAN_HOLD_OVERDUE] = {
+		.text = "SELECT"
+		" pg_catalog.array_agg(expires_at ORDER BY expires_at, source, seq),"
+		" pg_catalog.array_agg(source ORDER BY expires_at, source, seq),"
+		" pg_catalog.array_agg(seq ORDER BY expires_at, source, seq) FROM ("
+		"SELECT expires_at, source, seq FROM idem.hold"
 		" WHERE expires_at OPERATOR(pg_catalog.<=) $1"
 		" AND expires_at OPERATOR(pg_catalog.>=) $2"
-		" ORDER BY expires_at LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED"
-		"), ended AS ("
-		"UPDATE idem.hold AS h SET status = 'x', expires_at = NULL,"
-		" decided_at = $1 FROM due"
-		" WHERE h.source OPERATOR(pg_catalog.=) due.source"
-		" AND h.seq OPERATOR(pg_catalog.=) due.seq"
-		" RETURNING due.expires_at, h.items, h.buckets, h.quantities"
-		") SELECT (SELECT pg_catalog.count(*) FROM ended),"
-		" (SELECT pg_catalog.max(expires_at) FROM ended),"
-		" pg_catalog.array_agg(t.item), pg_catalog.array_agg(t.bucket),"
-		" pg_catalog.array_agg(t.quantity) FROM ended,"
-		" ROWS FROM (pg_catalog.unnest(ended.items),"
-		"  pg_catalog.unnest(ended.buckets),"
-		"  pg_catalog.unnest(ended.quantities)) AS t (item, bucket, quantity)",
+		" AND ROW(expires_at, source, seq) OPERATOR(pg_catalog.>)"
+		"  ROW($2, $3, $4)"
+		" ORDER BY expires_at, source, seq LIMIT $5) AS due",
 		.expected = SPI_OK_SELECT,
-		.nargs = 3,
-		.argtypes = {TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID}
+		.nargs = 5,
+		.argtypes = {TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, INT4OID}
 	},
 
 	/* source, retention, key_time, key_times, mark; "" has the shared mark */

@@ -6,21 +6,9 @@
  * The contract.  An order, (source, seq), holds quantities of items.  Holding
  * is idempotent: a retry that finds what it wants held is told so, and takes
  * nothing more.  An order is confirmed, released or expires as a whole, once;
- * what it took goes back to its items unless it was confirmed.  An
- * order that is released before it was made is refused when it comes.  It
- * belongs to the role that made it.
- *
- * The record is one row of idem.hold for each order, with what was taken from
- * which bucket.  Its status is
- *
- *		held		may still go either way
- *		confirmed	final
- *		released	given back, or never to be made
- *		expired		given back because its time had passed
- *
- * Only held is ever left.  Time decides nothing but whether idem_stock_expire
- * may take an order: as long as it has not, the stock is still there, and the
- * order can be confirmed.
+ * what it has goes back to its items unless it was confirmed.  As long as it is
+ * held it may be amended and renewed.  An order that is released before it was
+ * made is refused when it comes.  It belongs to the role that made it.
  *
  * Why exactly one wins.  Whoever inserts the row of an order makes it.  Its key
  * is reserved for that, so a second call sees the first one's row, waits for
@@ -32,23 +20,16 @@
  * needs no wait here: what it takes still counts as long as it is not
  * committed, so the stock would not have been short.)
  *
- * The row is inserted with the buckets that the order will probably take from,
- * as far as that is seen without locking any.  If it comes to others, or had
- * to wait, the row is written once more; if there is not enough after all, it
- * is deleted.
- *
- * Confirm, release and expire change the row of the order first: the store
- * refuses an update of a version that is not the current one, and whoever
- * changed it gives back, in the same transaction.
+ * The order's row comes first, inserted or locked, then the buckets, and at
+ * last the row is written if it is not as it should be.  Nobody who has written
+ * a bucket waits for an order, so single calls do not deadlock (bucket.c).
+ * Confirm, release and expire change the row first: the store refuses an update
+ * of a version that is not the current one, and whoever changed it gives back,
+ * in the same transaction.
  *
  * Why the books balance.  What leaves a bucket is in the row of a hold that
  * the same transaction inserts or changes, and what comes back was in one that
- * it changed from held.
- *
- * Why there are no deadlocks.  The row of an order comes before buckets, and
- * buckets have an order of their own (bucket.c).  Nobody who has locked a bucket
- * waits for an order: those who make one insert its row first, the others have
- * locked it, or changed it, before they are at buckets.
+ * it changed.
  *
  * Portions Copyright (c) 2026, the idem authors
  *
@@ -56,125 +37,64 @@
  */
 #include "stock.h"
 #include "claim.h"
+#include "policy.h"
 
-#include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/numeric.h"
-#include "utils/rel.h"
 #include "utils/timestamp.h"
-
-/* Columns of idem.hold, from 0. */
-typedef enum HoldColumn
-{
-	HOLD_SOURCE,
-	HOLD_SEQ,
-	HOLD_OWNER,
-	HOLD_STATUS,
-	HOLD_EXPIRES_AT,
-	HOLD_RESERVED_AT,
-	HOLD_DECIDED_AT,
-	HOLD_ITEMS,
-	HOLD_BUCKETS,
-	HOLD_QUANTITIES,
-	HOLD_COLUMNS
-} HoldColumn;
-
-#define HOLD_KEYS		2
-
-/* Column status, as stored. */
-typedef enum HoldStatus
-{
-	HOLD_HELD = 'h',
-	HOLD_CONFIRMED = 'c',
-	HOLD_RELEASED = 'r',
-	HOLD_EXPIRED = 'x'
-} HoldStatus;
-
-IdemTable	idem_hold_table = {
-	.relname = "hold",
-	.keyname = "source, seq",
-	.nkeys = HOLD_KEYS,
-	.natts = HOLD_COLUMNS,
-	.columns = {
-		{"source", TEXTOID},
-		{"seq", TEXTOID},
-		{"owner", TEXTOID},
-		{"status", CHAROID},
-		{"expires_at", TIMESTAMPTZOID},
-		{"reserved_at", TIMESTAMPTZOID},
-		{"decided_at", TIMESTAMPTZOID},
-		{"items", TEXTARRAYOID},
-		{"buckets", INT4ARRAYOID},
-		{"quantities", NUMERICARRAYOID}
-	},
-	.required = HOLD_STATUS + 1,
-	.secondary = HOLD_EXPIRES_AT + 1,
-	.stat = IDEM_STAT_STOCK,
-	.has_source = true
-};
-
-/* One part that was taken: an element of each of the three arrays. */
-typedef struct Part
-{
-	Datum		item;
-	int32		bucket;
-	Datum		quantity;		/* numeric */
-} Part;
 
 /* What is to be held for an order. */
 typedef struct Order
 {
 	Datum		key[HOLD_KEYS];
 	Interval   *ttl;			/* NULL: for good */
-	int			nlines;
-	IdemLine   *lines;			/* by item, bytewise */
+	bool		wait;
+	int			n;
+	IdemPart   *parts;			/* by item, bytewise, each once */
 } Order;
-
-/* What is known of an order that wants to be held. */
-typedef enum Judged
-{
-	ALREADY_HELD,
-	GIVEN_BACK,
-	MORE_WANTED					/* lines say of which items */
-} Judged;
 
 static bool reserve(Order *order);
 static bool take_for_new(IdemStore *holds, IdemStore *stock, Order *order,
-						 IdemRow *row);
-static bool lock_buckets(IdemStore *stock, Order *order, bool *waited);
+						 IdemLines *lines);
 static bool add_to_order(IdemStore *holds, IdemStore *stock, Order *order,
 						 IdemRow *row, bool *held);
-static Judged judge(const Order *order, const IdemRow *row);
-static void new_hold(const Order *order, IdemRow *row);
-static void fill_hold(const Order *order, IdemRow *row);
-static bool mark_released(IdemStore *store, const Datum *key);
-static int	get_parts(const IdemRow *row, Part **parts);
-static int	parts_of_arrays(Datum items, Datum buckets, Datum quantities,
-							Part **parts);
-static void give_parts(const IdemRow *row);
-static void set_parts(IdemRow *row, const Part *parts, int n);
-static void decide(IdemRow *row, HoldStatus status);
-static void stale_error(const Datum *key, HoldStatus status,
-						const char *hint);
-static const char *status_name(HoldStatus status);
-static ArrayType *get_array(FunctionCallInfo fcinfo, int argno,
+static int	judge(const Order *order, const IdemRow *row, IdemPart **missing);
+static IdemLines *lines_of(const Order *order, const IdemPart *parts, int n);
+static bool take(IdemStore *stock, const Order *order, IdemLines *lines,
+				 bool *waited);
+static void find_held(IdemStore *holds, const Datum *key, IdemRow *row,
+					  const char *hint);
+static void write_locked(IdemStore *holds, IdemRow *row);
+pg_noreturn static void unknown(const IdemStore *holds, const Datum *key);
+static IdemPart *find_part(IdemPart *parts, int n, Datum item);
+static bool has_now(IdemStore *holds, const Datum *key, Datum item,
+					Datum quantity);
+static bool move_one(IdemStore *stock, Datum item, Datum quantity);
+static void put_rows(ReturnSetInfo *rsinfo, const IdemRow *row);
+static Datum arg_quantity(FunctionCallInfo fcinfo, int argno,
+						  const char *name, bool may_be_zero);
+static Datum check_quantity(Datum value, const char *name, bool may_be_zero);
+static ArrayType *arg_array(FunctionCallInfo fcinfo, int argno,
 							const char *name);
-static void get_lines(FunctionCallInfo fcinfo, Order *order);
-static int	compare_lines(const void *a, const void *b);
+static void arg_parts(FunctionCallInfo fcinfo, Order *order);
 static int	compare_parts(const void *a, const void *b);
-static int	compare_cells(const ListCell *a, const ListCell *b);
-static int	compare_items(Datum a, Datum b);
+static bool same(Datum a, Datum b);
 
 PG_FUNCTION_INFO_V1(idem_stock_add);
+PG_FUNCTION_INFO_V1(idem_stock_remove);
+PG_FUNCTION_INFO_V1(idem_stock_available);
 PG_FUNCTION_INFO_V1(idem_stock_reserve);
-PG_FUNCTION_INFO_V1(idem_stock_reserve_many);
+PG_FUNCTION_INFO_V1(idem_stock_reserve_items);
+PG_FUNCTION_INFO_V1(idem_stock_amend);
+PG_FUNCTION_INFO_V1(idem_stock_renew);
 PG_FUNCTION_INFO_V1(idem_stock_confirm);
 PG_FUNCTION_INFO_V1(idem_stock_release);
-PG_FUNCTION_INFO_V1(idem_stock_available);
+PG_FUNCTION_INFO_V1(idem_stock_lookup);
 
 
 /*
@@ -187,178 +107,42 @@ idem_stock_add(PG_FUNCTION_ARGS)
 {
 	Datum		item = PointerGetDatum(idem_arg_text(fcinfo, 0, "item",
 													 IDEM_ITEM_MAX));
-	Datum		quantity;
-	int			nbuckets = 0;
-	int			nthere;
-	IdemBucket *there;
-	IdemStore	store;
+	Datum		quantity = arg_quantity(fcinfo, 1, "quantity", false);
+	int			nbuckets = 1;
+	IdemStore	stock;
 	Datum		total;
 
-	idem_arg_not_null(fcinfo, 1, "quantity");
-	quantity = PG_GETARG_DATUM(1);
-	idem_check_quantity(quantity, "quantity");
 	if (!PG_ARGISNULL(2))
 		nbuckets = idem_arg_count(fcinfo, 2, "buckets", IDEM_BUCKETS_MAX);
 
-	idem_store_open(&store, &idem_stock_table, IDEM_WRITE, true);
-	nthere = idem_bucket_read(&store, item, &there);
-
-	/* orders may have to give back to any bucket, so none ever goes */
-	if (nbuckets > 0 && nbuckets < nthere)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("item has more buckets"),
-				 errdetail("Item \"%s\" has %d buckets; %d were asked for.",
-						   TextDatumGetCString(item), nthere, nbuckets),
-				 errhint("Leave \"buckets\" out to keep those that are there, or pass a larger number.")));
-	if (nbuckets == 0)
-		nbuckets = Max(nthere, 1);
-
-	idem_bucket_add(&store, item, quantity, nbuckets);
-	total = idem_bucket_total(&store, item);
-	idem_store_close(&store);
+	idem_bucket_open(&stock, IDEM_WRITE);
+	idem_bucket_add(&stock, item, quantity, nbuckets);
+	total = idem_bucket_total(&stock, item);
+	idem_store_close(&stock);
 
 	PG_RETURN_DATUM(total);
 }
 
 /*
- * idem_stock_reserve(source, seq, item, quantity numeric, ttl interval)
- *	-> boolean
+ * idem_stock_remove(item, quantity numeric) -> boolean
  *
- * Holds a quantity of one item for an order.
+ * Takes from an item what nobody holds, for administrators.  False: there is
+ * less.
  */
 Datum
-idem_stock_reserve(PG_FUNCTION_ARGS)
+idem_stock_remove(PG_FUNCTION_ARGS)
 {
-	IdemLine	line = {0};
-	Order		order = {
-		.nlines = 1,
-		.lines = &line
-	};
+	Datum		item = PointerGetDatum(idem_arg_text(fcinfo, 0, "item",
+													 IDEM_ITEM_MAX));
+	Datum		quantity = arg_quantity(fcinfo, 1, "quantity", false);
+	IdemStore	stock;
+	bool		removed;
 
-	idem_claim_key(fcinfo, order.key);
-	line.item = PointerGetDatum(idem_arg_text(fcinfo, 2, "item",
-											  IDEM_ITEM_MAX));
-	idem_arg_not_null(fcinfo, 3, "quantity");
-	line.quantity = PG_GETARG_DATUM(3);
-	idem_check_quantity(line.quantity, "quantity");
-	if (!PG_ARGISNULL(4))
-		order.ttl = idem_arg_interval(fcinfo, 4, "ttl");
+	idem_bucket_open(&stock, IDEM_WRITE);
+	removed = move_one(&stock, item, quantity);
+	idem_store_close(&stock);
 
-	PG_RETURN_BOOL(reserve(&order));
-}
-
-/*
- * idem_stock_reserve(source, seq, items text[], quantities numeric[],
- *					  ttl interval) -> boolean
- *
- * The same for several items, all or nothing.
- */
-Datum
-idem_stock_reserve_many(PG_FUNCTION_ARGS)
-{
-	Order		order = {0};
-
-	idem_claim_key(fcinfo, order.key);
-	get_lines(fcinfo, &order);
-	if (!PG_ARGISNULL(4))
-		order.ttl = idem_arg_interval(fcinfo, 4, "ttl");
-
-	PG_RETURN_BOOL(reserve(&order));
-}
-
-/*
- * idem_stock_confirm(source, seq) -> boolean
- *
- * Makes what an order holds final.
- */
-Datum
-idem_stock_confirm(PG_FUNCTION_ARGS)
-{
-	Datum		key[HOLD_KEYS];
-	IdemStore	store;
-	IdemRow		row;
-	bool		confirmed = false;
-
-	idem_claim_key(fcinfo, key);
-	idem_store_open(&store, &idem_hold_table, IDEM_WRITE, true);
-	while (!confirmed)
-	{
-		HoldStatus	status;
-
-		CHECK_FOR_INTERRUPTS();
-		idem_store_find(&store, key, &row);
-		if (row.presence != IDEM_PRESENT)
-			ereport(ERROR,
-					(errcode(ERRCODE_IDEM_NOT_FOUND),
-					 errmsg("there is no such hold"),
-					 errdetail("Key %s holds nothing.",
-							   idem_store_key(&idem_hold_table, key)),
-					 errhint("Call idem_stock_reserve first.")));
-		idem_check_owner(&idem_hold_table, key, row.values[HOLD_OWNER]);
-
-		status = DatumGetChar(row.values[HOLD_STATUS]);
-		if (status == HOLD_CONFIRMED)
-			break;
-		if (status != HOLD_HELD)
-			stale_error(key, status,
-						"Reserve again under a new key if the stock is still wanted.");
-
-		decide(&row, HOLD_CONFIRMED);
-		confirmed = idem_store_update(&store, &row, row.values, row.nulls);
-	}
-	idem_store_close(&store);
-
-	PG_RETURN_BOOL(confirmed);
-}
-
-/*
- * idem_stock_release(source, seq) -> boolean
- *
- * Gives back what an order holds, or makes sure that it never will.
- */
-Datum
-idem_stock_release(PG_FUNCTION_ARGS)
-{
-	Datum		key[HOLD_KEYS];
-	IdemStore	store;
-	IdemRow		row;
-	bool		released = false;
-
-	idem_claim_key(fcinfo, key);
-	idem_store_open(&store, &idem_hold_table, IDEM_WRITE, true);
-	while (!released)
-	{
-		HoldStatus	status;
-
-		CHECK_FOR_INTERRUPTS();
-		idem_store_reserve(&store, key, 1);
-		idem_store_find(&store, key, &row);
-		if (row.presence == IDEM_ABSENT)
-			released = mark_released(&store, key);
-		idem_store_release(&store);
-
-		if (row.presence == IDEM_BUSY)
-			idem_store_wait(&store, key, &row);
-		if (row.presence != IDEM_PRESENT)
-			continue;
-		idem_check_owner(&idem_hold_table, key, row.values[HOLD_OWNER]);
-
-		status = DatumGetChar(row.values[HOLD_STATUS]);
-		if (status == HOLD_RELEASED || status == HOLD_EXPIRED)
-			break;
-		if (status == HOLD_CONFIRMED)
-			stale_error(key, status,
-						"What was sold comes back by idem_stock_add.");
-
-		decide(&row, HOLD_RELEASED);
-		released = idem_store_update(&store, &row, row.values, row.nulls);
-		if (released)
-			give_parts(&row);
-	}
-	idem_store_close(&store);
-
-	PG_RETURN_BOOL(released);
+	PG_RETURN_BOOL(removed);
 }
 
 /*
@@ -371,63 +155,312 @@ idem_stock_available(PG_FUNCTION_ARGS)
 {
 	Datum		item = PointerGetDatum(idem_arg_text(fcinfo, 0, "item",
 													 IDEM_ITEM_MAX));
-	IdemStore	store;
+	IdemStore	stock;
 	Datum		total;
 
-	idem_store_open(&store, &idem_stock_table, IDEM_READ, false);
-	total = idem_bucket_total(&store, item);
-	idem_store_close(&store);
+	idem_bucket_open(&stock, IDEM_READ);
+	total = idem_bucket_total(&stock, item);
+	idem_store_close(&stock);
 
 	PG_RETURN_DATUM(total);
 }
 
-/* Adds what orders have taken, the arrays of a hold, to a list. */
-List *
-idem_stock_collect(List *parts, Datum items, Datum buckets, Datum quantities)
+/*
+ * idem_stock_reserve(source, seq, item, quantity numeric, ttl interval,
+ *					  wait boolean) -> boolean
+ *
+ * Holds a quantity of one item for an order.
+ */
+Datum
+idem_stock_reserve(PG_FUNCTION_ARGS)
 {
-	Part	   *more;
-	int			n = parts_of_arrays(items, buckets, quantities, &more);
+	IdemPart	part;
+	Order		order = {
+		.n = 1,
+		.parts = &part
+	};
 
-	for (int i = 0; i < n; i++)
-		parts = lappend(parts, &more[i]);
-	return parts;
+	idem_claim_key(fcinfo, order.key);
+	part.item = PointerGetDatum(idem_arg_text(fcinfo, 2, "item",
+											  IDEM_ITEM_MAX));
+	part.first = part.quantity = arg_quantity(fcinfo, 3, "quantity", false);
+	if (!PG_ARGISNULL(4))
+		order.ttl = idem_arg_interval(fcinfo, 4, "ttl");
+	order.wait = idem_arg_bool(fcinfo, 5, "wait");
+
+	PG_RETURN_BOOL(reserve(&order));
 }
 
-/* Gives back what is in such a list. */
-void
-idem_stock_give_back(List *parts)
+/*
+ * idem_stock_reserve_items(source, seq, items text[], quantities numeric[],
+ *							ttl interval, wait boolean) -> boolean
+ *
+ * The same for several items, all or nothing.
+ */
+Datum
+idem_stock_reserve_items(PG_FUNCTION_ARGS)
 {
-	int			nparts = list_length(parts);
-	int32	   *buckets = palloc_array(int32, nparts);
-	Datum	   *quantities = palloc_array(Datum, nparts);
-	IdemStore	store;
+	Order		order = {0};
 
-	list_sort(parts, compare_cells);
-	idem_store_open(&store, &idem_stock_table, IDEM_WRITE, true);
-	for (int i = 0; i < nparts;)
+	idem_claim_key(fcinfo, order.key);
+	arg_parts(fcinfo, &order);
+	if (!PG_ARGISNULL(4))
+		order.ttl = idem_arg_interval(fcinfo, 4, "ttl");
+	order.wait = idem_arg_bool(fcinfo, 5, "wait");
+
+	PG_RETURN_BOOL(reserve(&order));
+}
+
+/*
+ * idem_stock_amend(source, seq, item, quantity numeric, was numeric) -> boolean
+ *
+ * Makes what a held order has of an item exactly so much.  False: not enough,
+ * and nothing has changed.
+ */
+Datum
+idem_stock_amend(PG_FUNCTION_ARGS)
+{
+	Datum		key[HOLD_KEYS];
+	Datum		item;
+	Datum		quantity;
+	Datum		was = (Datum) 0;
+	IdemStore	holds;
+	IdemStore	stock;
+	bool		amended = false;
+
+	idem_claim_key(fcinfo, key);
+	item = PointerGetDatum(idem_arg_text(fcinfo, 2, "item", IDEM_ITEM_MAX));
+	quantity = arg_quantity(fcinfo, 3, "quantity", true);
+	if (!PG_ARGISNULL(4))
+		was = arg_quantity(fcinfo, 4, "was", true);
+
+	idem_store_open(&holds, &idem_hold_table, IDEM_WRITE, IDEM_WAIT);
+	idem_bucket_open(&stock, IDEM_WRITE);
+	for (;;)
 	{
-		Datum		item = ((Part *) list_nth(parts, i))->item;
-		int			n = 0;
+		IdemRow		row;
+		IdemPart   *parts;
+		IdemPart   *part;
+		IdemLines  *lines;
+		Datum		more;
+		int			n;
+		bool		waited;
 
-		for (; i < nparts; i++)
+		find_held(&holds, key, &row, "Make a new order, under a new key.");
+		n = idem_hold_parts(&row, &parts);
+		part = find_part(parts, n, item);
+		if (part == NULL)
 		{
-			Part	   *part = list_nth(parts, i);
-
-			if (compare_items(part->item, item) != 0)
-				break;
-			if (n > 0 && part->bucket == buckets[n - 1])
-				quantities[n - 1] = DirectFunctionCall2(numeric_add,
-														quantities[n - 1],
-														part->quantity);
-			else
-			{
-				buckets[n] = part->bucket;
-				quantities[n++] = part->quantity;
-			}
+			part = &parts[n++];
+			part->item = item;
+			part->quantity = idem_zero();
+			part->first = quantity;
 		}
-		idem_bucket_give_many(&store, item, buckets, quantities, n);
+		amended = same(part->quantity, quantity);
+		if (amended)
+			break;
+		if (was != (Datum) 0 && !same(part->quantity, was))
+			ereport(ERROR,
+					(errcode(ERRCODE_IDEM_STALE),
+					 errmsg("hold has another quantity"),
+					 errdetail("Key %s has %s of item \"%s\", neither %s nor %s.",
+							   idem_store_key(&idem_hold_table, key),
+							   DatumGetCString(DirectFunctionCall1(numeric_out, part->quantity)),
+							   TextDatumGetCString(item),
+							   DatumGetCString(DirectFunctionCall1(numeric_out, was)),
+							   DatumGetCString(DirectFunctionCall1(numeric_out, quantity))),
+					 errhint("Read it again with idem_stock_lookup, and decide anew.")));
+
+		/* a refusal writes nothing, so look before locking */
+		more = DirectFunctionCall2(numeric_sub, quantity, part->quantity);
+		lines = idem_bucket_lines(key[HOLD_SOURCE], 1);
+		idem_bucket_line(lines, item, more);
+		if (idem_bucket_short(&stock, lines))
+		{
+			/* or did the same call elsewhere take what is missing? */
+			amended = has_now(&holds, key, item, quantity);
+			break;
+		}
+		if (!idem_store_lock(&holds, &row, IDEM_LOCK_UPDATE))
+			continue;
+		if (idem_bucket_move(&stock, lines, true, &waited) == IDEM_MOVED)
+		{
+			part->quantity = quantity;
+			qsort(parts, n, sizeof(IdemPart), compare_parts);
+			idem_hold_set_parts(&row, parts, n);
+			write_locked(&holds, &row);
+			amended = true;
+		}
+		break;
 	}
-	idem_store_close(&store);
+	idem_store_close(&stock);
+	idem_store_close(&holds);
+
+	PG_RETURN_BOOL(amended);
+}
+
+/*
+ * idem_stock_renew(source, seq, ttl interval) -> timestamptz
+ *
+ * Sets when a held order may be given back, counted from now; null: never.
+ */
+Datum
+idem_stock_renew(PG_FUNCTION_ARGS)
+{
+	Datum		key[HOLD_KEYS];
+	Interval   *ttl = NULL;
+	IdemStore	holds;
+	IdemRow		row;
+
+	idem_claim_key(fcinfo, key);
+	if (!PG_ARGISNULL(2))
+		ttl = idem_arg_interval(fcinfo, 2, "ttl");
+
+	idem_store_open(&holds, &idem_hold_table, IDEM_WRITE, IDEM_WAIT);
+	do
+	{
+		find_held(&holds, key, &row, "Make a new order, under a new key.");
+	} while (!idem_store_lock(&holds, &row, IDEM_LOCK_UPDATE));
+
+	/* the wait is over: the clock is read now */
+	idem_hold_set_due(&row, ttl);
+	write_locked(&holds, &row);
+	idem_store_close(&holds);
+
+	if (ttl == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_DATUM(row.values[HOLD_EXPIRES_AT]);
+}
+
+/*
+ * idem_stock_confirm(source, seq) -> boolean
+ *
+ * Makes what an order holds final.
+ */
+Datum
+idem_stock_confirm(PG_FUNCTION_ARGS)
+{
+	Datum		key[HOLD_KEYS];
+	IdemStore	holds;
+	IdemRow		row;
+	bool		confirmed = false;
+
+	idem_claim_key(fcinfo, key);
+	idem_store_open(&holds, &idem_hold_table, IDEM_WRITE, IDEM_WAIT);
+	while (!confirmed)
+	{
+		IdemHoldStatus status;
+
+		idem_store_find(&holds, key, &row);
+		if (row.presence != IDEM_PRESENT)
+			unknown(&holds, key);
+		idem_check_owner(&idem_hold_table, key, row.values[HOLD_OWNER]);
+
+		status = idem_hold_status(&row);
+		if (status == HOLD_CONFIRMED)
+			break;
+		if (status != HOLD_HELD)
+			idem_hold_stale(key, status,
+							"Reserve again under a new key if the stock is still wanted.");
+
+		idem_hold_decide(&row, HOLD_CONFIRMED);
+		confirmed = idem_store_update(&holds, &row, row.values, row.nulls);
+	}
+	idem_store_close(&holds);
+
+	if (confirmed)
+		idem_stat_count(IDEM_STAT_STOCK_CONFIRMED, key[HOLD_SOURCE], 1);
+	PG_RETURN_BOOL(confirmed);
+}
+
+/*
+ * idem_stock_release(source, seq) -> boolean
+ *
+ * Gives back what an order holds, or makes sure that it never will.
+ */
+Datum
+idem_stock_release(PG_FUNCTION_ARGS)
+{
+	Order		order = {.wait = true};
+	IdemStore	holds;
+	IdemStore	stock;
+	IdemRow		row;
+	bool		released = false;
+
+	idem_claim_key(fcinfo, order.key);
+	idem_store_open(&holds, &idem_hold_table, IDEM_WRITE, IDEM_WAIT);
+	while (!released)
+	{
+		IdemHoldStatus status;
+
+		idem_store_seek(&holds, order.key, &row);
+		if (row.presence == IDEM_ABSENT)
+		{
+			/* a mark; or else somebody made the order after all */
+			idem_policy_admit(&holds, order.key, IDEM_KEY_IS_ABSENT);
+			idem_hold_new(order.key, HOLD_RELEASED, &row);
+			released = idem_store_insert(&holds, row.values, row.nulls);
+			if (released)
+				idem_policy_admit(&holds, order.key, IDEM_KEY_IS_INSERTED);
+			continue;
+		}
+		idem_check_owner(&idem_hold_table, order.key, row.values[HOLD_OWNER]);
+
+		status = idem_hold_status(&row);
+		if (status == HOLD_RELEASED || status == HOLD_EXPIRED)
+			break;
+		if (status == HOLD_CONFIRMED)
+			idem_hold_stale(order.key, status,
+							"What was sold comes back by idem_stock_add.");
+
+		idem_hold_decide(&row, HOLD_RELEASED);
+		released = idem_store_update(&holds, &row, row.values, row.nulls);
+		if (released)
+		{
+			bool		waited;
+
+			order.n = idem_hold_parts(&row, &order.parts);
+			for (int i = 0; i < order.n; i++)
+				order.parts[i].quantity =
+					DirectFunctionCall1(numeric_uminus, order.parts[i].quantity);
+			idem_bucket_open(&stock, IDEM_WRITE);
+			(void) idem_bucket_move(&stock, lines_of(&order, order.parts, order.n),
+									true, &waited);
+			idem_store_close(&stock);
+		}
+	}
+	idem_store_close(&holds);
+
+	if (released)
+		idem_stat_count(IDEM_STAT_STOCK_RELEASED, order.key[HOLD_SOURCE], 1);
+	PG_RETURN_BOOL(released);
+}
+
+/*
+ * idem_stock_lookup(source, seq) -> setof (item, quantity numeric, status text,
+ *		expires_at, reserved_at, decided_at timestamptz)
+ *
+ * What is known of an order: a row for each item that it has, or had when it
+ * was decided; one without an item if it was released before it was made.
+ */
+Datum
+idem_stock_lookup(PG_FUNCTION_ARGS)
+{
+	Datum		key[HOLD_KEYS];
+	IdemStore	holds;
+	IdemRow		row;
+
+	idem_claim_key(fcinfo, key);
+	idem_store_open(&holds, &idem_hold_table, IDEM_READ, IDEM_NO_WAIT);
+	idem_store_read(&holds, key, &row);
+	if (row.presence == IDEM_PRESENT)
+		idem_check_owner(&idem_hold_table, key, row.values[HOLD_OWNER]);
+	idem_store_close(&holds);
+
+	InitMaterializedSRF(fcinfo, 0);
+	if (row.presence == IDEM_PRESENT)
+		put_rows((ReturnSetInfo *) fcinfo->resultinfo, &row);
+	return (Datum) 0;
 }
 
 
@@ -441,44 +474,44 @@ reserve(Order *order)
 	bool		decided = false;
 	bool		held = false;
 
-	idem_store_open(&holds, &idem_hold_table, IDEM_WRITE, true);
-	idem_store_open(&stock, &idem_stock_table, IDEM_WRITE, true);
+	idem_store_open(&holds, &idem_hold_table, IDEM_WRITE,
+					order->wait ? IDEM_WAIT : IDEM_NO_WAIT);
+	idem_bucket_open(&stock, IDEM_WRITE);
 	while (!decided)
 	{
-		IdemPlanned planned = IDEM_PLANNED;
+		IdemLines  *lines = lines_of(order, order->parts, order->n);
 
-		CHECK_FOR_INTERRUPTS();
-		for (int i = 0; i < order->nlines; i++)
-			order->lines[i].wanted = true;
-
-		if (idem_bucket_short(&stock, order->lines, order->nlines))
+		if (idem_bucket_short(&stock, lines))
 		{
 			idem_store_read(&holds, order->key, &row);
-			decided = row.presence == IDEM_ABSENT ||
-				add_to_order(&holds, &stock, order, &row, &held);
+			decided = row.presence == IDEM_ABSENT;
+			if (decided)
+			{
+				idem_policy_admit(&holds, order->key, IDEM_KEY_IS_READ);
+				idem_stat_count(IDEM_STAT_STOCK_SHORT, order->key[HOLD_SOURCE], 1);
+			}
+			else
+				decided = add_to_order(&holds, &stock, order, &row, &held);
 			continue;
 		}
 
-		idem_store_reserve(&holds, order->key, 1);
-		idem_store_find(&holds, order->key, &row);
-		if (row.presence == IDEM_ABSENT)
-			planned = idem_bucket_choose(order->lines, order->nlines);
-		if (row.presence == IDEM_ABSENT && planned == IDEM_PLANNED)
-		{
-			new_hold(order, &row);
-			fill_hold(order, &row);
-			decided = idem_store_insert(&holds, row.values, row.nulls);
-		}
-		idem_store_release(&holds);
-
-		if (decided)
-			held = take_for_new(&holds, &stock, order, &row);
-		else if (row.presence == IDEM_BUSY)
-			idem_store_wait(&holds, order->key, &row);
-		else if (row.presence == IDEM_PRESENT)
+		idem_store_seek(&holds, order->key, &row);
+		if (row.presence == IDEM_PRESENT)
 			decided = add_to_order(&holds, &stock, order, &row, &held);
-		else if (planned == IDEM_MUST_WAIT)
-			idem_bucket_wait(&stock, order->lines, order->nlines);
+		else
+		{
+			idem_policy_admit(&holds, order->key, IDEM_KEY_IS_ABSENT);
+			idem_hold_new(order->key, HOLD_HELD, &row);
+			idem_hold_set_parts(&row, order->parts, order->n);
+			if (order->ttl != NULL)
+				idem_hold_set_due(&row, order->ttl);
+			decided = idem_store_insert(&holds, row.values, row.nulls);
+			if (decided)
+			{
+				idem_policy_admit(&holds, order->key, IDEM_KEY_IS_INSERTED);
+				held = take_for_new(&holds, &stock, order, lines);
+			}
+		}
 	}
 	idem_store_close(&stock);
 	idem_store_close(&holds);
@@ -487,348 +520,325 @@ reserve(Order *order)
 }
 
 /*
- * Takes what an order wants whose row we have just inserted, with what it was
- * thought to take.  False: there is not enough after all, and the row is gone.
+ * Takes what an order wants whose row we have just inserted.  False: there is
+ * not enough after all, and the row is gone.
  */
 static bool
-take_for_new(IdemStore *holds, IdemStore *stock, Order *order, IdemRow *row)
+take_for_new(IdemStore *holds, IdemStore *stock, Order *order,
+			 IdemLines *lines)
 {
-	bool		waited = false;
-	bool		as_filled;
+	IdemRow		row;
+	bool		waited;
 
-	row->presence = IDEM_PRESENT;
-	row->tid = holds->inserted;
-	holds->row_locked = true;
-	if (!lock_buckets(stock, order, &waited))
+	if (!take(stock, order, lines, &waited))
 	{
-		idem_store_remove(holds, row);
+		idem_store_find(holds, order->key, &row);
+		idem_store_remove(holds, &row);
 		return false;
 	}
 
 	/* its time does not run while it waits */
-	as_filled = !waited || order->ttl == NULL;
-	for (int i = 0; i < order->nlines; i++)
-		if (order->lines[i].ntakes != 1 ||
-			order->lines[i].takes[0].number != order->lines[i].chosen)
-			as_filled = false;
-	if (!as_filled)
-	{
-		new_hold(order, row);
-		fill_hold(order, row);
-		/* only a trigger can keep it from being written: the store gives up */
-		while (!idem_store_update(holds, row, row->values, row->nulls))
-			CHECK_FOR_INTERRUPTS();
-	}
-	idem_bucket_take(stock, order->lines, order->nlines);
-	return true;
-}
-
-/* Locks buckets that hold what an order wants.  False: there is not enough. */
-static bool
-lock_buckets(IdemStore *stock, Order *order, bool *waited)
-{
-	IdemPlanned planned;
-
-	while ((planned = idem_bucket_plan(stock, order->lines,
-									   order->nlines)) != IDEM_PLANNED)
-	{
-		if (planned == IDEM_MUST_WAIT)
+	if (waited && order->ttl != NULL)
+		do
 		{
-			idem_bucket_wait(stock, order->lines, order->nlines);
-			*waited = true;
-		}
-		if (idem_bucket_short(stock, order->lines, order->nlines))
-			return false;
-	}
+			idem_store_find(holds, order->key, &row);
+			idem_hold_set_due(&row, order->ttl);
+		} while (!idem_store_update(holds, &row, row.values, row.nulls));
 	return true;
 }
 
 /*
- * Answers for an order that is there, and adds to it what it does not hold
+ * Answers for an order that is there, and adds to it what it does not have
  * yet.  False: look again.
  */
 static bool
 add_to_order(IdemStore *holds, IdemStore *stock, Order *order, IdemRow *row,
 			 bool *held)
 {
-	bool		waited = false;
-	bool		added;
+	IdemPart   *missing;
+	int			nmissing = judge(order, row, &missing);
+	IdemLines  *lines;
+	IdemPart   *parts;
+	int			n;
+	bool		waited;
 
-	switch (judge(order, row))
-	{
-		case ALREADY_HELD:
-			*held = true;
-			return true;
-		case GIVEN_BACK:
-			*held = false;
-			return true;
-		case MORE_WANTED:
-			break;
-	}
+	*held = nmissing == 0;
+	if (nmissing <= 0)
+		return true;
 
 	/*
 	 * A refusal writes nothing, so look before locking.  It may be short
 	 * because the same call elsewhere has taken what is missing: then the
 	 * order, read after that, has it.
 	 */
-	*held = false;
-	if (idem_bucket_short(stock, order->lines, order->nlines))
+	lines = lines_of(order, missing, nmissing);
+	if (idem_bucket_short(stock, lines))
 	{
 		idem_store_read(holds, order->key, row);
 		*held = row->presence == IDEM_PRESENT &&
-			judge(order, row) == ALREADY_HELD;
+			judge(order, row, &missing) == 0;
+		if (!*held)
+			idem_stat_count(IDEM_STAT_STOCK_SHORT, order->key[HOLD_SOURCE], 1);
 		return true;
 	}
-
-	/* the row of the order comes before buckets */
 	if (!idem_store_lock(holds, row, IDEM_LOCK_UPDATE))
 		return false;
-	if (!lock_buckets(stock, order, &waited))
+	if (!take(stock, order, lines, &waited))
 		return true;
 
-	fill_hold(order, row);
-	added = idem_store_update(holds, row, row->values, row->nulls);
-	if (added)
-		idem_bucket_take(stock, order->lines, order->nlines);
-	*held = added;
-	return added;
+	n = idem_hold_parts(row, &parts);
+	parts = repalloc_huge(parts, ((Size) n + nmissing) * sizeof(IdemPart));
+	memcpy(parts + n, missing, nmissing * sizeof(IdemPart));
+	qsort(parts, n + nmissing, sizeof(IdemPart), compare_parts);
+	idem_hold_set_parts(row, parts, n + nmissing);
+	if (order->ttl != NULL)
+	{
+		TimestampTz due = row->nulls[HOLD_EXPIRES_AT] ? DT_NOEND :
+		DatumGetTimestampTz(row->values[HOLD_EXPIRES_AT]);
+
+		/* it has one such time, the earliest of its calls */
+		idem_hold_set_due(row, order->ttl);
+		if (due < DatumGetTimestampTz(row->values[HOLD_EXPIRES_AT]))
+			row->values[HOLD_EXPIRES_AT] = TimestampTzGetDatum(due);
+	}
+	write_locked(holds, row);
+	*held = true;
+	return true;
 }
 
 /*
- * Judges an order that is there against what is wanted, and leaves wanted in
- * the lines that it does not have.
+ * Judges an order that is there against what is wanted: how many items it does
+ * not have, which are in missing; below 0 if it was given back.  Both lists
+ * are sorted.
  */
-static Judged
-judge(const Order *order, const IdemRow *row)
+static int
+judge(const Order *order, const IdemRow *row, IdemPart **missing)
 {
-	HoldStatus	status = DatumGetChar(row->values[HOLD_STATUS]);
-	Part	   *parts;
-	int			n = get_parts(row, &parts);
-	bool		more = false;
+	IdemHoldStatus status = idem_hold_status(row);
+	IdemPart   *parts;
+	int			n;
+	int			at = 0;
+	int			nmissing = 0;
 
 	idem_check_owner(&idem_hold_table, order->key, row->values[HOLD_OWNER]);
 
-	for (int i = 0; i < order->nlines; i++)
+	n = idem_hold_parts(row, &parts);
+	*missing = MemoryContextAllocHuge(CurrentMemoryContext,
+									  (Size) order->n * sizeof(IdemPart));
+	for (int i = 0; i < order->n; i++)
 	{
-		IdemLine   *line = &order->lines[i];
-		Datum		has = idem_zero();
+		const IdemPart *part = &order->parts[i];
 
-		line->wanted = true;
-		for (int j = 0; j < n; j++)
-			if (compare_items(parts[j].item, line->item) == 0)
-			{
-				line->wanted = false;
-				has = DirectFunctionCall2(numeric_add, has, parts[j].quantity);
-			}
-		if (line->wanted)
-			more = true;
-		else if (DatumGetBool(DirectFunctionCall2(numeric_ne, has, line->quantity)))
+		CHECK_FOR_INTERRUPTS();
+		while (at < n && compare_parts(&parts[at], part) < 0)
+			at++;
+		if (at == n || compare_parts(&parts[at], part) > 0)
+			(*missing)[nmissing++] = *part;
+		else if (!same(parts[at].first, part->quantity))
 			ereport(ERROR,
 					(errcode(ERRCODE_IDEM_OTHER_REQUEST),
 					 errmsg("key was used for another quantity"),
 					 errdetail("Key %s is recorded with %s of item \"%s\"; %s were asked for.",
 							   idem_store_key(&idem_hold_table, order->key),
-							   DatumGetCString(DirectFunctionCall1(numeric_out, has)),
-							   TextDatumGetCString(line->item),
-							   DatumGetCString(DirectFunctionCall1(numeric_out, line->quantity))),
+							   DatumGetCString(DirectFunctionCall1(numeric_out, parts[at].first)),
+							   TextDatumGetCString(part->item),
+							   DatumGetCString(DirectFunctionCall1(numeric_out, part->quantity))),
 					 errhint("Use a new key for a new order; a retry sends the same quantity.")));
 	}
 
 	if (status == HOLD_RELEASED || status == HOLD_EXPIRED)
-		return GIVEN_BACK;
-	if (more && status == HOLD_CONFIRMED)
-		stale_error(order->key, status,
-					"Use a new key for what comes on top of it.");
-	return more ? MORE_WANTED : ALREADY_HELD;
+		return -1;
+	if (nmissing > 0 && status == HOLD_CONFIRMED)
+		idem_hold_stale(order->key, status,
+						"Use a new key for what comes on top of it.");
+	return nmissing;
 }
 
-/* The row of an order that holds nothing yet. */
-static void
-new_hold(const Order *order, IdemRow *row)
+/* The lines that take parts of an order, but those of nothing. */
+static IdemLines *
+lines_of(const Order *order, const IdemPart *parts, int n)
 {
-	for (int i = 0; i < HOLD_COLUMNS; i++)
-		row->nulls[i] = i > HOLD_STATUS;
-	row->values[HOLD_SOURCE] = order->key[HOLD_SOURCE];
-	row->values[HOLD_SEQ] = order->key[HOLD_SEQ];
-	row->values[HOLD_OWNER] = idem_current_owner();
-	row->values[HOLD_STATUS] = CharGetDatum(HOLD_HELD);
-	row->values[HOLD_RESERVED_AT] = TimestampTzGetDatum(GetCurrentTimestamp());
-	row->nulls[HOLD_RESERVED_AT] = false;
+	IdemLines  *lines = idem_bucket_lines(order->key[HOLD_SOURCE], n);
+
+	for (int i = 0; i < n; i++)
+		if (!same(parts[i].quantity, idem_zero()))
+			idem_bucket_line(lines, parts[i].item, parts[i].quantity);
+	return lines;
 }
 
-/* Enters what is taken for an order into its row, beside what it holds. */
-static void
-fill_hold(const Order *order, IdemRow *row)
+/* Takes what lines say for an order.  False: some item is short. */
+static bool
+take(IdemStore *stock, const Order *order, IdemLines *lines, bool *waited)
 {
-	Part	   *parts;
-	int			n = get_parts(row, &parts);
+	IdemMoved	moved = idem_bucket_move(stock, lines, order->wait, waited);
 
-	for (int i = 0; i < order->nlines; i++)
+	if (moved == IDEM_TAKEN)
+		ereport(ERROR,
+				(errcode(ERRCODE_IDEM_IN_PROGRESS),
+				 errmsg("stock is in progress elsewhere"),
+				 errdetail("There is enough for key %s, but it would have to wait for other open transactions.",
+						   idem_store_key(&idem_hold_table, order->key)),
+				 errhint("Try again later, or let the call wait.")));
+	idem_stat_count(moved == IDEM_MOVED ? IDEM_STAT_STOCK_RESERVED :
+					IDEM_STAT_STOCK_SHORT, order->key[HOLD_SOURCE], 1);
+	return moved == IDEM_MOVED;
+}
+
+/* The row of an order that is held; anything else is an error. */
+static void
+find_held(IdemStore *holds, const Datum *key, IdemRow *row, const char *hint)
+{
+	idem_store_find(holds, key, row);
+	if (row->presence != IDEM_PRESENT)
+		unknown(holds, key);
+	idem_check_owner(&idem_hold_table, key, row->values[HOLD_OWNER]);
+	if (idem_hold_status(row) != HOLD_HELD)
+		idem_hold_stale(key, idem_hold_status(row), hint);
+}
+
+/* Writes a row that we have locked. */
+static void
+write_locked(IdemStore *holds, IdemRow *row)
+{
+	/* only a trigger can keep it from being written: the store gives up */
+	while (!idem_store_update(holds, row, row->values, row->nulls))
+		CHECK_FOR_INTERRUPTS();
+}
+
+/* Nothing is known of an order, or no longer. */
+static void
+unknown(const IdemStore *holds, const Datum *key)
+{
+	idem_policy_check_gone(holds, key);
+	ereport(ERROR,
+			(errcode(ERRCODE_IDEM_NOT_FOUND),
+			 errmsg("there is no such hold"),
+			 errdetail("Key %s holds nothing.",
+					   idem_store_key(&idem_hold_table, key)),
+			 errhint("Call idem_stock_reserve first.")));
+}
+
+/* What an order has of an item; NULL if it never took it up. */
+static IdemPart *
+find_part(IdemPart *parts, int n, Datum item)
+{
+	IdemPart	wanted = {.item = item};
+
+	return bsearch(&wanted, parts, n, sizeof(IdemPart), compare_parts);
+}
+
+/* Has a held order so much of an item, as committed? */
+static bool
+has_now(IdemStore *holds, const Datum *key, Datum item, Datum quantity)
+{
+	IdemRow		row;
+	IdemPart   *parts;
+	IdemPart   *part;
+	int			n;
+
+	idem_store_read(holds, key, &row);
+	if (row.presence != IDEM_PRESENT || idem_hold_status(&row) != HOLD_HELD)
+		return false;
+	n = idem_hold_parts(&row, &parts);
+	part = find_part(parts, n, item);
+	return part != NULL && same(part->quantity, quantity);
+}
+
+/* Takes from an item what is there.  False: it is less, nothing was written. */
+static bool
+move_one(IdemStore *stock, Datum item, Datum quantity)
+{
+	IdemLines  *lines = idem_bucket_lines(IDEM_STAT_NO_SOURCE, 1);
+	bool		waited;
+
+	idem_bucket_line(lines, item, quantity);
+	return !idem_bucket_short(stock, lines) &&
+		idem_bucket_move(stock, lines, true, &waited) == IDEM_MOVED;
+}
+
+/* Answers what is known of an order. */
+static void
+put_rows(ReturnSetInfo *rsinfo, const IdemRow *row)
+{
+	IdemPart   *parts;
+	int			n = idem_hold_parts(row, &parts);
+	Datum		values[6];
+	bool		nulls[6];
+
+	values[2] = CStringGetTextDatum(idem_hold_status_name(idem_hold_status(row)));
+	nulls[2] = false;
+	for (int i = 0; i < 3; i++)
 	{
-		IdemLine   *line = &order->lines[i];
-
-		if (!line->wanted)
-			continue;
-		parts = repalloc(parts, (n + line->ntakes) * sizeof(Part));
-		for (int j = 0; j < line->ntakes; j++)
+		values[3 + i] = row->values[HOLD_EXPIRES_AT + i];
+		nulls[3 + i] = row->nulls[HOLD_EXPIRES_AT + i];
+	}
+	for (int i = 0; i < Max(n, 1); i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		nulls[0] = nulls[1] = i >= n;
+		if (i < n)
 		{
-			parts[n].item = line->item;
-			parts[n].bucket = line->takes[j].number;
-			parts[n++].quantity = line->parts[j];
+			values[0] = parts[i].item;
+			values[1] = parts[i].quantity;
 		}
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
-	qsort(parts, n, sizeof(Part), compare_parts);
-	set_parts(row, parts, n);
+}
 
-	if (order->ttl != NULL)
-	{
-		TimestampTz due = idem_time_after(GetCurrentTimestamp(), order->ttl);
-
-		if (row->nulls[HOLD_EXPIRES_AT] ||
-			DatumGetTimestampTz(row->values[HOLD_EXPIRES_AT]) > due)
-			row->values[HOLD_EXPIRES_AT] = TimestampTzGetDatum(due);
-		row->nulls[HOLD_EXPIRES_AT] = false;
-	}
+/* The quantity given: not null, and as check_quantity wants it. */
+static Datum
+arg_quantity(FunctionCallInfo fcinfo, int argno, const char *name,
+			 bool may_be_zero)
+{
+	idem_arg_not_null(fcinfo, argno, name);
+	return check_quantity(PG_GETARG_DATUM(argno), name, may_be_zero);
 }
 
 /*
- * Leaves a mark for an order that is not there, and was reserved.  False:
- * somebody made it after all.
+ * Refuses what is no quantity: what every later call for the item reckons with
+ * must not have digits without a limit.  Zeros at the end do not count.
  */
-static bool
-mark_released(IdemStore *store, const Datum *key)
+static Datum
+check_quantity(Datum value, const char *name, bool may_be_zero)
 {
-	IdemRow		row;
+	Datum		limit = NumericGetDatum(int64_to_numeric(INT64CONST(1000000000000000000)));
+	int			scale;
 
-	for (int i = 0; i < HOLD_COLUMNS; i++)
-		row.nulls[i] = i > HOLD_STATUS;
-	row.values[HOLD_SOURCE] = key[HOLD_SOURCE];
-	row.values[HOLD_SEQ] = key[HOLD_SEQ];
-	row.values[HOLD_OWNER] = idem_current_owner();
-	decide(&row, HOLD_RELEASED);
-	return idem_store_insert(store, row.values, row.nulls);
-}
+	value = NumericGetDatum(DatumGetNumeric(value));
+	if (!may_be_zero)
+		idem_check_quantity(value, name);
+	else if (numeric_is_nan(DatumGetNumeric(value)) ||
+			 numeric_is_inf(DatumGetNumeric(value)) ||
+			 DatumGetBool(DirectFunctionCall2(numeric_lt, value, idem_zero())))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"%s\" must not be negative", name),
+				 errdetail("\"%s\" is %s.", name,
+						   DatumGetCString(DirectFunctionCall1(numeric_out, value))),
+				 errhint("Pass 0, or a number above it, which may have a fraction.")));
 
-/* What an order has taken. */
-static int
-get_parts(const IdemRow *row, Part **parts)
-{
-	if (row->nulls[HOLD_ITEMS])
-	{
-		*parts = palloc_array(Part, 1);
-		return 0;
-	}
-	return parts_of_arrays(row->values[HOLD_ITEMS], row->values[HOLD_BUCKETS],
-						   row->values[HOLD_QUANTITIES], parts);
-}
-
-/* Three arrays of the same length as parts. */
-static int
-parts_of_arrays(Datum items, Datum buckets, Datum quantities, Part **parts)
-{
-	Datum	   *elements[3];
-	int			n[3];
-
-	deconstruct_array(DatumGetArrayTypeP(items), TEXTOID, -1, false,
-					  TYPALIGN_INT, &elements[0], NULL, &n[0]);
-	deconstruct_array(DatumGetArrayTypeP(buckets), INT4OID, 4, true,
-					  TYPALIGN_INT, &elements[1], NULL, &n[1]);
-	deconstruct_array(DatumGetArrayTypeP(quantities), NUMERICOID, -1, false,
-					  TYPALIGN_INT, &elements[2], NULL, &n[2]);
-	if (n[0] != n[1] || n[0] != n[2])
-		elog(ERROR, "a row of \"idem.hold\" is damaged");
-
-	*parts = palloc_array(Part, n[0]);
-	for (int i = 0; i < n[0]; i++)
-	{
-		(*parts)[i].item = elements[0][i];
-		(*parts)[i].bucket = DatumGetInt32(elements[1][i]);
-		(*parts)[i].quantity = elements[2][i];
-	}
-	return n[0];
-}
-
-/* Gives the parts of a row back to where they came from. */
-static void
-give_parts(const IdemRow *row)
-{
-	IdemStore	store;
-	Part	   *parts;
-	int			n = get_parts(row, &parts);
-
-	idem_store_open(&store, &idem_stock_table, IDEM_WRITE, true);
-	for (int i = 0; i < n; i++)
-		idem_bucket_give(&store, parts[i].item, parts[i].bucket,
-						 parts[i].quantity);
-	idem_store_close(&store);
-}
-
-/* Enters parts into a row. */
-static void
-set_parts(IdemRow *row, const Part *parts, int n)
-{
-	Datum	   *items = palloc_array(Datum, n);
-	Datum	   *buckets = palloc_array(Datum, n);
-	Datum	   *quantities = palloc_array(Datum, n);
-
-	for (int i = 0; i < n; i++)
-	{
-		items[i] = parts[i].item;
-		buckets[i] = Int32GetDatum(parts[i].bucket);
-		quantities[i] = parts[i].quantity;
-	}
-	row->values[HOLD_ITEMS] = PointerGetDatum(construct_array(items, n, TEXTOID, -1,
-															  false, TYPALIGN_INT));
-	row->values[HOLD_BUCKETS] = PointerGetDatum(construct_array(buckets, n, INT4OID, 4,
-																true, TYPALIGN_INT));
-	row->values[HOLD_QUANTITIES] = PointerGetDatum(construct_array(quantities, n, NUMERICOID,
-																   -1, false, TYPALIGN_INT));
-	row->nulls[HOLD_ITEMS] = row->nulls[HOLD_BUCKETS] =
-		row->nulls[HOLD_QUANTITIES] = false;
-}
-
-/* Gives a row its final status. */
-static void
-decide(IdemRow *row, HoldStatus status)
-{
-	row->values[HOLD_STATUS] = CharGetDatum(status);
-	row->values[HOLD_DECIDED_AT] = TimestampTzGetDatum(GetCurrentTimestamp());
-	row->nulls[HOLD_DECIDED_AT] = false;
-	row->nulls[HOLD_EXPIRES_AT] = true;
-}
-
-static void
-stale_error(const Datum *key, HoldStatus status, const char *hint)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_IDEM_STALE),
-			 errmsg("hold is %s", status_name(status)),
-			 errdetail("Key %s is %s.", idem_store_key(&idem_hold_table, key),
-					   status_name(status)),
-			 errhint("%s", hint)));
-}
-
-static const char *
-status_name(HoldStatus status)
-{
-	switch (status)
-	{
-		case HOLD_HELD:
-			return "held";
-		case HOLD_CONFIRMED:
-			return "confirmed";
-		case HOLD_RELEASED:
-			return "released";
-		case HOLD_EXPIRED:
-			return "expired";
-	}
-	elog(ERROR, "unknown status %d", (int) status);
-	return NULL;				/* keep the compiler quiet */
+	scale = DatumGetInt32(DirectFunctionCall1(numeric_min_scale, value));
+	if (scale <= IDEM_QUANTITY_SCALE &&
+		DatumGetBool(DirectFunctionCall2(numeric_ge, value, limit)))
+		limit = DirectFunctionCall3(numeric_in,
+									CStringGetDatum(psprintf("1e%d", IDEM_QUANTITY_DIGITS - scale)),
+									ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+	if (scale > IDEM_QUANTITY_SCALE ||
+		DatumGetBool(DirectFunctionCall2(numeric_ge, value, limit)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"%s\" has too many digits", name),
+				 errdetail("A quantity has at most %d digits, at most %d of them behind the point.",
+						   IDEM_QUANTITY_DIGITS, IDEM_QUANTITY_SCALE),
+				 errhint("Round it, or count in another unit.")));
+	if (DatumGetInt32(DirectFunctionCall1(numeric_scale, value)) > IDEM_QUANTITY_SCALE)
+		value = DirectFunctionCall1(numeric_trim_scale, value);
+	return value;
 }
 
 /* The array given: not null, of one dimension, without nulls, not empty. */
 static ArrayType *
-get_array(FunctionCallInfo fcinfo, int argno, const char *name)
+arg_array(FunctionCallInfo fcinfo, int argno, const char *name)
 {
 	ArrayType  *array;
 
@@ -849,82 +859,59 @@ get_array(FunctionCallInfo fcinfo, int argno, const char *name)
 	return array;
 }
 
-/* The lines given: arguments items and quantities. */
+/* What is wanted: arguments items and quantities. */
 static void
-get_lines(FunctionCallInfo fcinfo, Order *order)
+arg_parts(FunctionCallInfo fcinfo, Order *order)
 {
 	Datum	   *items;
 	Datum	   *quantities;
 	int			nquantities;
 
-	deconstruct_array(get_array(fcinfo, 2, "items"), TEXTOID, -1, false,
-					  TYPALIGN_INT, &items, NULL, &order->nlines);
-	deconstruct_array(get_array(fcinfo, 3, "quantities"), NUMERICOID, -1, false,
+	deconstruct_array(arg_array(fcinfo, 2, "items"), TEXTOID, -1, false,
+					  TYPALIGN_INT, &items, NULL, &order->n);
+	deconstruct_array(arg_array(fcinfo, 3, "quantities"), NUMERICOID, -1, false,
 					  TYPALIGN_INT, &quantities, NULL, &nquantities);
-	if (order->nlines != nquantities)
+	if (order->n != nquantities)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("arguments \"items\" and \"quantities\" must have the same length"),
 				 errdetail("\"items\" has %d elements, \"quantities\" has %d.",
-						   order->nlines, nquantities),
+						   order->n, nquantities),
 				 errhint("Pass a quantity for each item.")));
 
-	order->lines = palloc0_array(IdemLine, order->nlines);
-	for (int i = 0; i < order->nlines; i++)
+	order->parts = MemoryContextAllocHuge(CurrentMemoryContext,
+										  (Size) order->n * sizeof(IdemPart));
+	for (int i = 0; i < order->n; i++)
 	{
+		IdemPart   *part = &order->parts[i];
+
+		CHECK_FOR_INTERRUPTS();
 		idem_check_text(items[i], "items", IDEM_ITEM_MAX);
-		idem_check_quantity(quantities[i], "quantities");
-		order->lines[i].item = items[i];
-		order->lines[i].quantity = quantities[i];
+		part->item = items[i];
+		part->first = part->quantity = check_quantity(quantities[i],
+													  "quantities", false);
 	}
-	qsort(order->lines, order->nlines, sizeof(IdemLine), compare_lines);
-	for (int i = 1; i < order->nlines; i++)
-		if (compare_lines(&order->lines[i - 1], &order->lines[i]) == 0)
+	qsort(order->parts, order->n, sizeof(IdemPart), compare_parts);
+	for (int i = 1; i < order->n; i++)
+		if (compare_parts(&order->parts[i - 1], &order->parts[i]) == 0)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("argument \"items\" must name each item once"),
 					 errdetail("\"items\" names \"%s\" more than once.",
-							   TextDatumGetCString(order->lines[i].item)),
+							   TextDatumGetCString(order->parts[i].item)),
 					 errhint("Add up the quantities of the same item.")));
 }
 
-/* qsort comparator: the order in which items are locked. */
-static int
-compare_lines(const void *a, const void *b)
-{
-	return compare_items(((const IdemLine *) a)->item,
-						 ((const IdemLine *) b)->item);
-}
-
-/* qsort comparator: the order in which buckets are locked. */
+/* qsort and bsearch comparator: by item, bytewise. */
 static int
 compare_parts(const void *a, const void *b)
 {
-	const Part *pa = a;
-	const Part *pb = b;
-	int			result = compare_items(pa->item, pb->item);
-
-	if (result == 0)
-		result = pa->bucket < pb->bucket ? -1 : pa->bucket > pb->bucket;
-	return result;
+	return idem_compare_bytes(((const IdemPart *) a)->item,
+							  ((const IdemPart *) b)->item);
 }
 
-/* The same for a list of them. */
-static int
-compare_cells(const ListCell *a, const ListCell *b)
+static bool
+same(Datum a, Datum b)
 {
-	return compare_parts(lfirst(a), lfirst(b));
-}
-
-/* Compares two items bytewise, as COLLATE "C" does. */
-static int
-compare_items(Datum a, Datum b)
-{
-	struct varlena *va = (struct varlena *) DatumGetPointer(a);
-	struct varlena *vb = (struct varlena *) DatumGetPointer(b);
-	int			la = VARSIZE_ANY_EXHDR(va);
-	int			lb = VARSIZE_ANY_EXHDR(vb);
-	int			result = memcmp(VARDATA_ANY(va), VARDATA_ANY(vb), Min(la, lb));
-
-	return result != 0 ? result : la - lb;
+	return DatumGetBool(DirectFunctionCall2(numeric_eq, a, b));
 }

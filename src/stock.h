@@ -12,74 +12,95 @@
 
 #include "store.h"
 
-#include "nodes/pg_list.h"
+#include "portability/instr_time.h"
 
-/* Most buckets of an item. */
-#define IDEM_BUCKETS_MAX	1024
+/* Most buckets of an item that idem_stock_add makes, and that come by themselves. */
+#define IDEM_BUCKETS_MAX		1024
+#define IDEM_BUCKETS_SPREAD		64
+
+/* Digits of a quantity: in all, and behind the point. */
+#define IDEM_QUANTITY_DIGITS	38
+#define IDEM_QUANTITY_SCALE		18
 
 /* bucket.c: the quantity of an item, in one row or many */
-typedef struct IdemBucket
-{
-	int32		number;
-	Datum		quantity;		/* numeric */
-	bool		empty;			/* seen at a glance; false says nothing */
-	TransactionId holder;		/* who was at it, or InvalidTransactionId;
-								 * direct route, where it is seen at a glance */
-	ItemPointerData tid;		/* direct route */
-} IdemBucket;
+typedef struct IdemLines IdemLines;
 
-/* What is wanted of an item, and where it is taken from. */
-typedef struct IdemLine
+typedef enum IdemMoved
 {
-	Datum		item;
-	Datum		quantity;		/* numeric */
-	bool		wanted;			/* false: nothing is to be taken */
-
-	/* bucket.c's, all zero at first */
-	int			nbuckets;
-	IdemBucket *buckets;		/* as they were read last */
-	int			first;			/* where looking begins among them */
-	int32		chosen;			/* bucket that it was thought to come from */
-	bool		glimpsed;		/* only some were read, of which the last has
-								 * enough, and was free */
-	bool		ready;			/* takes are locked, and enough */
-	bool		in_order;		/* buckets are locked in order, from the first */
-	bool		waits;			/* for what follows */
-	IdemBucket	busy;			/* the one to wait for */
-	TransactionId holder;		/* wait for this one, or InvalidTransactionId */
-	int			ntakes;
-	IdemBucket *takes;			/* buckets, as they were */
-	Datum	   *parts;			/* numeric, of each */
-} IdemLine;
-
-typedef enum IdemPlanned
-{
-	IDEM_PLANNED,				/* all lines have what they want */
-	IDEM_SHORT,					/* there is less of some item */
-	IDEM_MUST_WAIT				/* for the bucket that a line names */
-} IdemPlanned;
+	IDEM_MOVED,					/* all lines have what they want */
+	IDEM_SHORT,					/* there is less of some item: nothing is done */
+	IDEM_TAKEN					/* others are at it: nothing is done */
+} IdemMoved;
 
 extern IdemTable idem_stock_table;
+extern void idem_bucket_open(IdemStore *store, IdemAccess access);
 extern Datum idem_bucket_total(IdemStore *store, Datum item);
-extern int	idem_bucket_read(IdemStore *store, Datum item,
-							 IdemBucket **buckets);
-extern bool idem_bucket_short(IdemStore *store, IdemLine *lines, int n);
-extern IdemPlanned idem_bucket_choose(IdemLine *lines, int n);
-extern IdemPlanned idem_bucket_plan(IdemStore *store, IdemLine *lines, int n);
-extern void idem_bucket_wait(IdemStore *store, IdemLine *lines, int n);
-extern void idem_bucket_take(IdemStore *store, IdemLine *lines, int n);
-extern void idem_bucket_give(IdemStore *store, Datum item, int32 number,
-							 Datum quantity);
-extern void idem_bucket_give_many(IdemStore *store, Datum item,
-								  const int32 *numbers,
-								  const Datum *quantities, int n);
+extern IdemLines *idem_bucket_lines(Datum source, int n);
+extern void idem_bucket_line(IdemLines *lines, Datum item, Datum quantity);
+extern bool idem_bucket_short(IdemStore *store, IdemLines *lines);
+extern IdemMoved idem_bucket_move(IdemStore *store, IdemLines *lines, bool wait,
+								  bool *waited);
 extern void idem_bucket_add(IdemStore *store, Datum item, Datum quantity,
 							int nbuckets);
 
-/* stock.c: orders, for those who end them */
+/* bucket_wait.c: waiting for whoever of several ends first */
+typedef struct IdemPatience
+{
+	instr_time	began;			/* zero: not yet */
+	int			naps;
+	double		napped;			/* milliseconds since a lock was waited for */
+} IdemPatience;
+
+typedef IdemMoved (*IdemStep) (void *arg);
+
+extern IdemMoved idem_bucket_attempt(IdemStep step, void *arg);
+extern void idem_bucket_wait(IdemPatience *patience, IdemStore *store,
+							 Datum source, Datum item, int32 number);
+
+/* stock_hold.c: the row of an order */
+typedef enum IdemHoldColumn
+{
+	HOLD_SOURCE,
+	HOLD_SEQ,
+	HOLD_OWNER,
+	HOLD_STATUS,
+	HOLD_EXPIRES_AT,
+	HOLD_RESERVED_AT,
+	HOLD_DECIDED_AT,
+	HOLD_ITEMS,
+	HOLD_QUANTITIES,
+	HOLD_FIRSTS,
+	HOLD_COLUMNS
+} IdemHoldColumn;
+
+#define HOLD_KEYS		2
+
+/* Column status, as stored. */
+typedef enum IdemHoldStatus
+{
+	HOLD_HELD = 'h',
+	HOLD_CONFIRMED = 'c',
+	HOLD_RELEASED = 'r',
+	HOLD_EXPIRED = 'x'
+} IdemHoldStatus;
+
+/* What an order has of one item. */
+typedef struct IdemPart
+{
+	Datum		item;
+	Datum		quantity;		/* numeric: held, or held when it was decided */
+	Datum		first;			/* numeric: when the order took the item up */
+} IdemPart;
+
 extern IdemTable idem_hold_table;
-extern List *idem_stock_collect(List *parts, Datum items, Datum buckets,
-								Datum quantities);
-extern void idem_stock_give_back(List *parts);
+extern void idem_hold_new(const Datum *key, IdemHoldStatus status, IdemRow *row);
+extern IdemHoldStatus idem_hold_status(const IdemRow *row);
+extern const char *idem_hold_status_name(IdemHoldStatus status);
+extern void idem_hold_decide(IdemRow *row, IdemHoldStatus status);
+extern void idem_hold_set_due(IdemRow *row, const Interval *ttl);
+extern int	idem_hold_parts(const IdemRow *row, IdemPart **parts);
+extern void idem_hold_set_parts(IdemRow *row, const IdemPart *parts, int n);
+extern void idem_hold_stale(const Datum *key, IdemHoldStatus status,
+							const char *hint);
 
 #endif							/* IDEM_STOCK_H */

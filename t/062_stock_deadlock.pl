@@ -40,7 +40,7 @@ foreach my $route (@routes)
 		my ($level, $items) = @_;
 
 		return "\\set n random(1, 1000000000)\n\\set q random(1, 14)\nBEGIN ISOLATION LEVEL $level;\n"
-		  . "SELECT idem_stock_reserve('$route', :n::text, ARRAY[$items], ARRAY[:q, :q, :q]);\nCOMMIT;\n"
+		  . "SELECT idem_stock_reserve_items('$route', :n::text, ARRAY[$items], ARRAY[:q, :q, :q]);\nCOMMIT;\n"
 		  . "SELECT idem_stock_release('$route', :n::text);\n";
 	};
 	my $looking = IPC::Run::start([ 'psql', '-X', '-d', $node->connstr('postgres'), '-c', 'CALL look(' . 2 * $rounds . ')' ], '>', \my $ignored, '2>&1');

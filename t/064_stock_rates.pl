@@ -28,8 +28,8 @@ $node->safe_psql('postgres', q{SELECT idem_stock_release('web', 'gone')});
 foreach my $refused (
 	q{idem_stock_reserve('web', n::text, 'none', 1)},
 	q{idem_stock_reserve('web', n::text, 'few', 11)},
-	q{idem_stock_reserve('web', n::text, ARRAY['few', 'none'], ARRAY[1, 1])},
-	q{idem_stock_reserve('web', 'last', ARRAY['few', 'none'], ARRAY[11, 1])},
+	q{idem_stock_reserve_items('web', n::text, ARRAY['few', 'none'], ARRAY[1, 1])},
+	q{idem_stock_reserve_items('web', 'last', ARRAY['few', 'none'], ARRAY[11, 1])},
 	q{idem_stock_reserve('web', 'gone', 'few', 1)},
 	q{NOT idem_stock_reserve('web', 'last', 'none', 1)},
 	q{idem_stock_release('web', 'gone')})

@@ -51,8 +51,8 @@ foreach my $level ('READ COMMITTED', 'READ COMMITTED', 'REPEATABLE READ', 'SERIA
 	  . "SELECT ((extract(epoch FROM clock_timestamp()) * 20)::bigint + :s)::text AS id \\gset\nBEGIN ISOLATION LEVEL $level;\n";
 
 	push @scripts, map { [ "${begin}SELECT $_->[0];\nCOMMIT;\n", $_->[1] ] }
-	  [ "idem_stock_reserve('m', ':id', ARRAY['b', 'a'], ARRAY[1, 3], '5 ms')", 3 ],
-	  [ "idem_stock_reserve('m', ':id', ARRAY['a', 'b', 'c'], ARRAY[3, 1, 7])", 3 ],
+	  [ "idem_stock_reserve_items('m', ':id', ARRAY['b', 'a'], ARRAY[1, 3], '5 ms')", 3 ],
+	  [ "idem_stock_reserve_items('m', ':id', ARRAY['a', 'b', 'c'], ARRAY[3, 1, 7])", 3 ],
 	  [ "idem_stock_reserve('m', ':id', 'c', 7)", 3 ], [ "idem_stock_reserve('m', ':id', 'a', 3)", 2 ], [ "idem_stock_release('m', ':id')", 3 ];
 }
 s/':id'/:id::text/ foreach map { $_->[0] } @scripts;

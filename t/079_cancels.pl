@@ -117,7 +117,7 @@ BEGIN
 END $$;
 CREATE FUNCTION reserve(round text, k integer) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-	IF idem_stock_reserve('hold', round || ' ' || k, CASE k % 2 WHEN 0 THEN ARRAY['one', 'four'] ELSE ARRAY['four', 'one'] END, ARRAY[2, 2], '1 hour') THEN
+	IF idem_stock_reserve_items('hold', round || ' ' || k, CASE k % 2 WHEN 0 THEN ARRAY['one', 'four'] ELSE ARRAY['four', 'one'] END, ARRAY[2, 2], '1 hour') THEN
 		IF k % 2 = 1 THEN
 			PERFORM idem_stock_release('hold', round || ' ' || k);
 		ELSIF k % 10 = 2 THEN

@@ -70,10 +70,14 @@ my %functions = (
 		other => q{CREATE TRIGGER s BEFORE UPDATE ON recorder.product FOR EACH ROW EXECUTE FUNCTION idem_state('orders', 'status')} },
 	'idem_advance(text,regclass,name,text,"any")' => { own => q{SELECT idem_advance('orders', '%s.product', 'status', 'paid', 1)}, other => q{SELECT idem_advance('orders', 'recorder.product', 'status', 'paid', 1)} },
 	'idem_stock_add(text,numeric,integer)' => { admin => 1, own => q{SELECT idem_stock_add('%s', 5)}, other => q{SELECT idem_stock_add('item', 5)} },
-	'idem_stock_reserve(text,text,text,numeric,interval)' => { own => q{SELECT idem_stock_reserve('%s', '1', 'item', 1)}, other => q{SELECT idem_stock_reserve('recorder', 'held', 'item', 1)} },
-	'idem_stock_reserve(text,text,text[],numeric[],interval)' => { own => q{SELECT idem_stock_reserve('%s', '1', ARRAY['item'], ARRAY[1])}, other => q{SELECT idem_stock_reserve('recorder', 'held', ARRAY['item'], ARRAY[1])} },
-	'idem_stock_confirm(text,text)' => { own => q{SELECT idem_stock_reserve('%1$s', '1', 'item', 1), idem_stock_confirm('%1$s', '1')}, other => q{SELECT idem_stock_confirm('recorder', 'held')} },
-	'idem_stock_release(text,text)' => { own => q{SELECT idem_stock_release('%s', '1')}, other => q{SELECT idem_stock_release('recorder', 'held')} },
+	'idem_stock_reserve(text,anycompatible,text,numeric,interval,boolean)' => { own => q{SELECT idem_stock_reserve('%s', '1', 'item', 1)}, other => q{SELECT idem_stock_reserve('recorder', 'held', 'item', 1)} },
+	'idem_stock_reserve_items(text,anycompatible,text[],numeric[],interval,boolean)' => { own => q{SELECT idem_stock_reserve_items('%s', '1', ARRAY['item'], ARRAY[1])}, other => q{SELECT idem_stock_reserve_items('recorder', 'held', ARRAY['item'], ARRAY[1])} },
+	'idem_stock_confirm(text,anycompatible)' => { own => q{SELECT idem_stock_reserve('%1$s', '1', 'item', 1), idem_stock_confirm('%1$s', '1')}, other => q{SELECT idem_stock_confirm('recorder', 'held')} },
+	'idem_stock_release(text,anycompatible)' => { own => q{SELECT idem_stock_release('%s', '1')}, other => q{SELECT idem_stock_release('recorder', 'held')} },
+	'idem_stock_remove(text,numeric)' => { admin => 1, own => q{SELECT idem_stock_remove('item', 1)}, other => q{SELECT idem_stock_remove('item', 1)} },
+	'idem_stock_amend(text,anycompatible,text,numeric,numeric)' => { own => q{SELECT idem_stock_reserve('%1$s', '1', 'item', 1), idem_stock_amend('%1$s', '1', 'item', 2)}, other => q{SELECT idem_stock_amend('recorder', 'held', 'item', 2)} },
+	'idem_stock_renew(text,anycompatible,interval)' => { own => q{SELECT idem_stock_reserve('%1$s', '1', 'item', 1), idem_stock_renew('%1$s', '1', '1 day')}, other => q{SELECT idem_stock_renew('recorder', 'held', '1 day')} },
+	'idem_stock_lookup(text,anycompatible)' => { own => q{SELECT idem_stock_lookup('%s', '1')}, other => q{SELECT idem_stock_lookup('recorder', 'held')} },
 	'idem_stock_available(text)' => { own => q{SELECT idem_stock_available('item')} },
 	'idem_stock_expire(integer)' => { own => q{CALL idem_stock_expire()} });
 

@@ -163,7 +163,7 @@ my @work = (
 	"public.idem_advance(" . t('orders') . ", $prod, 'status'::pg_catalog.name, " . t('paid') . ', 1)', "public.idem_advance(" . t('orders') . ", $prod, 'status'::pg_catalog.name, " . t('created') . ', 1)', "public.idem_advance(" . t('orders') . ", $prod, 'kind'::pg_catalog.name, " . t('paid') . ', 1)',
 	'(SELECT pg_catalog.concat_ws(' . t(' ') . ', stock, money, status, kind, version) FROM public.product WHERE id OPERATOR(pg_catalog.=) 1)',
 	'public.idem_stock_add(' . t('hp') . ', 10::pg_catalog.numeric, 4)', 'public.idem_stock_reserve(' . t('hp') . ', ' . t('s') . ', ' . t('item') . q{, 3::pg_catalog.numeric, '1 hour'::pg_catalog.interval)},
-	'public.idem_stock_reserve(' . t('hp') . ', ' . t('m') . q{, ARRAY['other', 'item']::pg_catalog._text, ARRAY[1, 2]::pg_catalog._numeric, NULL::pg_catalog.interval)}, 'public.idem_stock_confirm(' . t('hp') . ', ' . t('s') . ')', 'public.idem_stock_release(' . t('hp') . ', ' . t('m') . ')',
+	'public.idem_stock_reserve_items(' . t('hp') . ', ' . t('m') . q{, ARRAY['other', 'item']::pg_catalog._text, ARRAY[1, 2]::pg_catalog._numeric, NULL::pg_catalog.interval, true)}, 'public.idem_stock_confirm(' . t('hp') . ', ' . t('s') . ')', 'public.idem_stock_release(' . t('hp') . ', ' . t('m') . ')',
 	'public.idem_stock_available(' . t('item') . ')');
 s/, NULL, 5, 5, 'created'/, 5, 5, 'created'/ for @work;
 

@@ -21,7 +21,7 @@ my %valid = (
 	purpose => q{'purpose'}, subject => q{'subject'}, token => q{token()}, max_issues => '5', target => q{'product'},
 	col => q{'stock'}, amount => '1', key => '1', candidate => q{ROW(1, 1, 'a', 'x')::product}, machine => q{'bad'},
 	definition => q{'a -> b -> c'}, from_state => q{'a'}, to_state => q{'b'}, item => q{'item'}, quantity => '1',
-	compare => q{'{"c": 3}'}, max_rows => '10', buckets => '4', items => q{'{item, other}'}, quantities => q{'{1, 2}'});
+	compare => q{'{"c": 3}'}, max_rows => '10', buckets => '4', was => '1', items => q{'{item, other}'}, quantities => q{'{1, 2}'});
 # where the same name means something else
 my %valid_of = (
 	idem_advance => { col => q{'status'}, machine => q{'bad'} },
@@ -36,11 +36,11 @@ my %before = (
 	idem_lock_renew => q{SELECT idem_lock('lock')},
 	idem_lock_check => q{SELECT idem_lock('lock')},
 	idem_unlock => q{SELECT idem_lock('lock')},
-	idem_stock_confirm => q{SELECT idem_stock_reserve('bad', '1', 'item', 1)});
+	(map { $_ => q{SELECT idem_stock_reserve('bad', '1', 'item', 1)} } qw(idem_stock_confirm idem_stock_amend idem_stock_renew)));
 
 # Arguments that may be null, and those that may be empty.
 my %nullable = map { $_ => 1 } qw(idem_call.compare idem_handle.compare idem_unsettled.source idem_unsettled.max_rows idem_claim.request idem_begin.request idem_complete.response idem_fail.response
-  idem_token_issue.max_issues idem_insert.key idem_verdict.from_state idem_stock_reserve.ttl idem_stock_add.buckets
+  idem_token_issue.max_issues idem_insert.key idem_verdict.from_state idem_stock_reserve.ttl idem_stock_reserve_items.ttl idem_stock_amend.was idem_stock_renew.ttl idem_stock_add.buckets
   idem_policy.retention idem_policy.key_time idem_policy.not_before idem_purge.older_than idem_purge.source);
 my %may_be_empty = map { $_ => 1 } qw(idem_token_issue.subject idem_token_consume.subject idem_token_rotate.subject
   idem_token_status.subject idem_token_consume.token idem_token_rotate.token idem_token_status.token idem_claim_batch.seqs idem_begin_batch.seqs);

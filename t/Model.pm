@@ -770,7 +770,7 @@ sub stock_reserve_many
 	my ($seq, @n) = (pick(1 .. 4), pick(1 .. 4), pick(1 .. 4));
 	my @items = pick([ 'one', 'four' ], [ 'four', 'one' ]);
 	my %wants = ($items[0][0] => $n[0], $items[0][1] => $n[1]);
-	return ("idem_stock_reserve('m', '$seq', ARRAY['$items[0][0]', '$items[0][1]'], ARRAY[$n[0], $n[1]])", $self->reserve($seq, %wants));
+	return ("idem_stock_reserve_items('m', '$seq', ARRAY['$items[0][0]', '$items[0][1]'], ARRAY[$n[0], $n[1]])", $self->reserve($seq, %wants));
 }
 
 sub stock_confirm

@@ -475,7 +475,7 @@ try_stock(Client *client, Job *job)
 	if (job->number % 4 < 3)
 		outcome = ask_value(client, "SELECT idem_stock_reserve($1, $2, $3::text, $4::numeric)", 4, one, held, sizeof(held));
 	else
-		outcome = ask_value(client, "SELECT idem_stock_reserve($1, $2, $3::text[], $4::numeric[])", 4, two, held, sizeof(held));
+		outcome = ask_value(client, "SELECT idem_stock_reserve_items($1, $2, $3::text[], $4::numeric[])", 4, two, held, sizeof(held));
 	if (outcome != ANSWERED)
 		return outcome;
 	if (held[0] != 't' && job->number % 4 != 1)
