@@ -59,6 +59,7 @@ static uint32 *pending_index = NULL;
 static int	npending = 0;
 static int	nsources = 0;		/* of these with a source */
 static int	room = 0;			/* a power of 2 */
+static int	last = 0;			/* the entry counted for last, if still there */
 
 /* Waits whose outcome is not known yet. */
 static struct
@@ -76,6 +77,8 @@ static struct
 
 static Pending *pending_entry(int level, IdemStatKind kind, const char *source,
 							  int len, uint64 hash);
+static inline bool is_entry_of(const Pending *entry, int level,
+							   IdemStatKind kind, const char *source, int len);
 static uint32 *find_entry(int level, IdemStatKind kind, const char *source,
 						  int len, uint64 hash);
 static uint32 first_place(int level, uint64 hash);
@@ -111,7 +114,6 @@ idem_stat_count(IdemStatOutcome outcome, Datum source, uint64 n)
 	int			level;
 	int			len;
 	const char *bytes;
-	Pending    *entry;
 
 	if (!idem_stat_attach())
 		return;
@@ -120,10 +122,13 @@ idem_stat_count(IdemStatOutcome outcome, Datum source, uint64 n)
 	if (waited.waits > 0)
 		add_now(kind, bytes, len, cell, 0);
 
+	/* most calls are for the source of the call before */
 	level = GetCurrentTransactionNestLevel();
-	entry = pending_entry(level, kind, bytes, len,
-						  idem_stat_hash(kind, bytes, len));
-	entry->counts[cell] += n;
+	if (last >= npending ||
+		!is_entry_of(&pending[last], level, kind, bytes, len))
+		last = pending_entry(level, kind, bytes, len,
+							 idem_stat_hash(kind, bytes, len)) - pending;
+	pending[last].counts[cell] += n;
 }
 
 /* Counts one of an outcome, and the waits for it, at once: it raises. */
@@ -214,6 +219,15 @@ pending_entry(int level, IdemStatKind kind, const char *source, int len,
 	return entry;
 }
 
+/* Is this the entry for a source at a level? */
+static inline bool
+is_entry_of(const Pending *entry, int level, IdemStatKind kind,
+			const char *source, int len)
+{
+	return entry->level == level && entry->kind == kind &&
+		entry->sourcelen == len && memcmp(entry->source, source, len) == 0;
+}
+
 /* The place of an entry in the index, or the one where it will be. */
 static uint32 *
 find_entry(int level, IdemStatKind kind, const char *source, int len,
@@ -228,9 +242,8 @@ find_entry(int level, IdemStatKind kind, const char *source, int len,
 		if (pending_index[i] == 0)
 			return &pending_index[i];
 		entry = &pending[pending_index[i] - 1];
-		if (entry->hash == hash && entry->level == level &&
-			entry->kind == kind && entry->sourcelen == len &&
-			memcmp(entry->source, source, len) == 0)
+		if (entry->hash == hash &&
+			is_entry_of(entry, level, kind, source, len))
 			return &pending_index[i];
 	}
 }

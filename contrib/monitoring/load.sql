@@ -3,7 +3,12 @@
 \set service random_zipfian(1, 9, 1.2)
 \set kind random(1, 100)
 \set order random(1, 1000000)
-\if :kind <= 50
+\if :kind <= 8
+BEGIN;
+SELECT idem_claim('scheduler', 'run ' || floor(extract(epoch FROM clock_timestamp()) * 4));
+\sleep 40 ms
+END;
+\elif :kind <= 50
 BEGIN;
 SELECT idem_claim('service ' || :service, 'order ' || :key, jsonb_build_object('amount', CASE WHEN random() < 0.004 THEN 2 ELSE 1 END));
 \sleep 2 ms
@@ -31,9 +36,9 @@ SELECT idem_stock_release('shop', :order::text);
 \endif
 \elif :kind <= 90
 SELECT idem_token_issue('form') AS token \gset
-SELECT idem_token_consume(:'token', 'form');
+SELECT idem_token_consume(':token', 'form');
 \else
-SELECT coalesce(idem_lock('job ' || :order % 3, '5 milliseconds'), 0) AS fence \gset
+SELECT coalesce(idem_lock('job ' || :order % 3, '15 milliseconds'), 0) AS fence \gset
 \if :fence
 \sleep 4 ms
 SELECT idem_unlock('job ' || :order % 3, :fence);

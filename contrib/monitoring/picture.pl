@@ -53,7 +53,7 @@ sub sample
 				my $row = decode_json($line);
 				my %labels = map { $_ => $row->{$_} } keys %{ $labels{$metric} };
 
-				push @values, map { [ "${metric}_$_", \%labels, 0 + ($row->{$_} // 0) ] } grep { !$labels{$_} } keys %$row;
+				push @values, map { [ "${metric}_$_", \%labels, 0 + ($row->{$_} // 0) ] } grep { !exists $labels{$_} } keys %$row;
 			}
 			close $out or die "query $metric failed";
 		}
@@ -126,7 +126,7 @@ sub short
 {
 	my ($number) = @_;
 
-	return $number >= 10_000 ? sprintf('%gk', $number / 1000) : sprintf('%.3g', $number);
+	return $number >= 1000 ? sprintf('%.3gk', $number / 1000) : sprintf('%.3g', $number);
 }
 
 # The least round number that is not below.
