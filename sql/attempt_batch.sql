@@ -1,18 +1,11 @@
 -- Pins idem_begin_batch: each key answered as idem_begin would, in the order of the input, one key not stopping the others.
 \set SHOW_CONTEXT never
 
--- runs a statement and says how it failed
-CREATE FUNCTION pg_temp.try(stmt text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-	state text; message text; detail text; hint text;
-BEGIN
-	EXECUTE stmt;
-	RETURN 'no error';
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT,
-		detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-	RETURN format(E'%s: %s\nDETAIL: %s\nHINT: %s', state, message, detail, hint);
-END $$;
+\set ECHO none
+\getenv inputdir PG_ABS_SRCDIR
+\set outcome :inputdir '/sql/include/outcome.sql'
+\i :outcome
+\set ECHO all
 CREATE FUNCTION pg_temp.grants(seqs text[], takeover boolean DEFAULT true, wait boolean DEFAULT true,
 	OUT seq text, OUT status text, OUT fence bigint, OUT response text, OUT lease text) RETURNS SETOF record LANGUAGE sql AS $$
 	SELECT b.seq, b.status, b.fence, b.response::text, CASE WHEN b.lease_until IS NULL THEN 'none' WHEN b.lease_until > clock_timestamp() + interval '50 minutes' THEN 'whole' WHEN b.lease_until > clock_timestamp() THEN 'some' ELSE 'over' END

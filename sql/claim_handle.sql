@@ -6,18 +6,11 @@ CREATE SCHEMA regress_claim_handle;
 GRANT USAGE ON SCHEMA regress_claim_handle TO PUBLIC;
 SET search_path = regress_claim_handle, public;
 
--- runs a statement and says how it failed
-CREATE FUNCTION try(stmt text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-	state text; message text; detail text; hint text;
-BEGIN
-	EXECUTE stmt;
-	RETURN 'no error';
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT,
-		detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-	RETURN format(E'%s: %s\nDETAIL: %s\nHINT: %s', state, message, detail, hint);
-END $$;
+\set ECHO none
+\getenv inputdir PG_ABS_SRCDIR
+\set outcome :inputdir '/sql/include/outcome.sql'
+\i :outcome
+\set ECHO all
 
 CREATE TABLE effect (n serial, arg jsonb);
 CREATE FUNCTION work(r jsonb) RETURNS jsonb LANGUAGE sql AS $$
@@ -32,7 +25,7 @@ SELECT * FROM idem_handle('claim_handle', '1', 'work', '{"b": [2], "a": 1e0}');
 SELECT * FROM idem_handle('claim_handle', 1, 'work', '{"a": 1, "b": [2]}', false);
 SELECT (idem_handle('claim_handle', 1::bigint, 'work', '{"a": 1, "b": [2]}')).*;
 SELECT idem_call('claim_handle', 1, 'work', '{"a": 1, "b": [2]}'), idem_response('claim_handle', 1), idem_claim('claim_handle', 1);
-SELECT try($$SELECT * FROM idem_handle('claim_handle', '1', 'work', '{"a": 2}')$$);
+SELECT pg_temp.try($$SELECT * FROM idem_handle('claim_handle', '1', 'work', '{"a": 2}')$$);
 SELECT * FROM idem_handle(source => 'claim_handle', seq => gen_random_uuid(), function => 'work', request => '1');
 SELECT count(*) FROM effect;
 
@@ -51,7 +44,7 @@ SELECT replayed, response IS NULL AS none FROM idem_handle('claim_handle', 'sile
 -- An error of the function leaves the key free
 --
 CREATE FUNCTION raises(r jsonb) RETURNS json LANGUAGE plpgsql AS $$BEGIN RAISE 'no' USING ERRCODE = 'ZZ001'; END$$;
-SELECT left(try($$SELECT idem_handle('claim_handle', 'raises', 'raises', '1')$$), 5);
+SELECT left(pg_temp.try($$SELECT idem_handle('claim_handle', 'raises', 'raises', '1')$$), 5);
 SELECT * FROM idem_handle('claim_handle', 'raises', 'work', '"after"');
 
 --
@@ -60,17 +53,17 @@ SELECT * FROM idem_handle('claim_handle', 'raises', 'work', '"after"');
 SELECT * FROM idem_handle('claim_handle', 'c', 'work', '{"sum": 7, "trace": "x1"}', compare => '{"sum": 7}');
 SELECT * FROM idem_handle('claim_handle', 'c', 'work', '{"sum": 7, "trace": "x2"}', compare => '{"sum": 7.00}');
 SELECT idem_call('claim_handle', 'c', 'work', '{"trace": "x3"}', true, '{"sum": 7}');
-SELECT try($$SELECT idem_call('claim_handle', 'c', 'work', '{"sum": 7, "trace": "x1"}', compare => '{"sum": 8}')$$);
+SELECT pg_temp.try($$SELECT idem_call('claim_handle', 'c', 'work', '{"sum": 7, "trace": "x1"}', compare => '{"sum": 8}')$$);
 -- the request is another one than what was compared
-SELECT left(try($$SELECT idem_call('claim_handle', 'c', 'work', '{"sum": 7, "trace": "x1"}')$$), 5);
+SELECT left(pg_temp.try($$SELECT idem_call('claim_handle', 'c', 'work', '{"sum": 7, "trace": "x1"}')$$), 5);
 -- idem_claim and idem_begin compare with the same digest
-SELECT idem_claim('claim_handle', 'c', '{"sum": 7}'), left(try($$SELECT idem_claim('claim_handle', 'c', '{"sum": 9}')$$), 5);
+SELECT idem_claim('claim_handle', 'c', '{"sum": 7}'), left(pg_temp.try($$SELECT idem_claim('claim_handle', 'c', '{"sum": 9}')$$), 5);
 SELECT status FROM idem_begin('claim_handle', 'c', request => '{"sum": 7}');
 -- the function gets the request
 SELECT arg FROM effect WHERE arg ? 'trace';
 -- JSON null is compared, null is not given
 SELECT * FROM idem_handle('claim_handle', 'cnull', 'work', '1', compare => 'null');
-SELECT left(try($$SELECT idem_call('claim_handle', 'cnull', 'work', '1', compare => '1')$$), 5), left(try($$SELECT idem_call('claim_handle', 'cnull', 'work', '1', compare => NULL)$$), 5);
+SELECT left(pg_temp.try($$SELECT idem_call('claim_handle', 'cnull', 'work', '1', compare => '1')$$), 5), left(pg_temp.try($$SELECT idem_call('claim_handle', 'cnull', 'work', '1', compare => NULL)$$), 5);
 
 --
 -- Further arguments take their defaults, evaluated by each call that runs
@@ -88,20 +81,20 @@ CREATE FUNCTION strict_more(r json, extra int DEFAULT NULL) RETURNS json LANGUAG
 SELECT idem_call('claim_handle', 'strict', 'strict_more', '1');
 -- a default that fails is an error of the call
 CREATE FUNCTION bad_default(r json, n int DEFAULT 1 / length('')) RETURNS json LANGUAGE sql AS $$SELECT r$$;
-SELECT try($$SELECT idem_call('claim_handle', 'bad default', 'bad_default', '1')$$);
+SELECT pg_temp.try($$SELECT idem_call('claim_handle', 'bad default', 'bad_default', '1')$$);
 -- the function itself is run once, by the executor, also if it is immutable or could be inlined
 CREATE FUNCTION counted(r jsonb, n int DEFAULT 0) RETURNS jsonb LANGUAGE plpgsql IMMUTABLE AS $$BEGIN RAISE NOTICE 'run'; RETURN r; END$$;
 SELECT idem_call('claim_handle', 'counted', 'counted', '1');
 -- one of them without a default
 CREATE FUNCTION needs_two(r json, a int, b int DEFAULT 1) RETURNS json LANGUAGE sql AS $$SELECT r$$;
-SELECT try($$SELECT idem_call('claim_handle', 'two', 'needs_two', '1')$$);
+SELECT pg_temp.try($$SELECT idem_call('claim_handle', 'two', 'needs_two', '1')$$);
 
 --
 -- An overloaded function is named by its arguments
 --
 CREATE FUNCTION twice(r json) RETURNS json LANGUAGE sql AS $$SELECT '"json"'::json$$;
 CREATE FUNCTION twice(r jsonb) RETURNS json LANGUAGE sql AS $$SELECT '"jsonb"'::json$$;
-SELECT left(try($$SELECT idem_call('claim_handle', 'twice', 'twice', '1')$$), 5);
+SELECT left(pg_temp.try($$SELECT idem_call('claim_handle', 'twice', 'twice', '1')$$), 5);
 SELECT idem_call('claim_handle', 'twice 1', 'twice(json)'::regprocedure, '1'), idem_call('claim_handle', 'twice 2', 'twice(jsonb)'::regprocedure, '1');
 SELECT idem_call('claim_handle', 'twice 3', 'regress_claim_handle.twice(jsonb)'::regprocedure, '1'), idem_call('claim_handle', 'twice 4', to_regprocedure('twice(json)'), '1');
 PREPARE by_name AS SELECT idem_call('claim_handle', $1, $2::regprocedure, $3);
@@ -110,23 +103,23 @@ EXECUTE by_name('twice 5', 'twice(jsonb)', '1');
 --
 -- Errors of the arguments
 --
-SELECT try($$SELECT idem_handle('claim_handle', '1', NULL, '1')$$);
-SELECT try($$SELECT idem_handle('claim_handle', '1', 'work', NULL)$$);
-SELECT try($$SELECT idem_handle('claim_handle', '1', 'work', '1', NULL)$$);
-SELECT try($$SELECT idem_handle(NULL, '1', 'work', '1')$$);
-SELECT left(try($$SELECT idem_handle('claim_handle', now(), 'work', '1')$$), 5);
+SELECT pg_temp.try($$SELECT idem_handle('claim_handle', '1', NULL, '1')$$);
+SELECT pg_temp.try($$SELECT idem_handle('claim_handle', '1', 'work', NULL)$$);
+SELECT pg_temp.try($$SELECT idem_handle('claim_handle', '1', 'work', '1', NULL)$$);
+SELECT pg_temp.try($$SELECT idem_handle(NULL, '1', 'work', '1')$$);
+SELECT left(pg_temp.try($$SELECT idem_handle('claim_handle', now(), 'work', '1')$$), 5);
 BEGIN READ ONLY;
-SELECT left(try($$SELECT idem_handle('claim_handle', '1', 'work', '1')$$), 5);
+SELECT left(pg_temp.try($$SELECT idem_handle('claim_handle', '1', 'work', '1')$$), 5);
 COMMIT;
 SELECT idem_cancel('claim_handle', 'cancelled');
-SELECT try($$SELECT idem_handle('claim_handle', 'cancelled', 'work', '1')$$);
+SELECT pg_temp.try($$SELECT idem_handle('claim_handle', 'cancelled', 'work', '1')$$);
 SELECT status FROM idem_begin('claim_handle', 'running');
-SELECT left(try($$SELECT idem_handle('claim_handle', 'running', 'work', '1')$$), 5);
+SELECT left(pg_temp.try($$SELECT idem_handle('claim_handle', 'running', 'work', '1')$$), 5);
 SELECT idem_fail('claim_handle', 'running', 1, '{"no": "card"}', false);
 SELECT * FROM idem_handle('claim_handle', 'running', 'work', '1');
 -- another role's key, before anything is told
 SET ROLE regress_claim_handle;
-SELECT left(try($$SELECT idem_handle('claim_handle', '1', 'work', '{"a": 2}')$$), 5), left(try($$SELECT idem_handle('claim_handle', '1', 'work', '{"a": 1, "b": [2]}')$$), 5);
+SELECT left(pg_temp.try($$SELECT idem_handle('claim_handle', '1', 'work', '{"a": 2}')$$), 5), left(pg_temp.try($$SELECT idem_handle('claim_handle', '1', 'work', '{"a": 1, "b": [2]}')$$), 5);
 RESET ROLE;
 
 DELETE FROM idem.claim WHERE source = 'claim_handle';

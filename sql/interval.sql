@@ -1,16 +1,10 @@
 -- Pins that an interval is elapsed time, whatever the session's TimeZone: a day is 24 hours, a month 30 days, a year 365.25 days.
 \set SHOW_CONTEXT never
-CREATE FUNCTION pg_temp.try(stmt text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-	state text; message text; detail text; hint text;
-BEGIN
-	EXECUTE stmt;
-	RETURN 'no error';
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT,
-		detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-	RETURN format(E'%s: %s\nDETAIL: %s\nHINT: %s', state, message, detail, hint);
-END $$;
+\set ECHO none
+\getenv inputdir PG_ABS_SRCDIR
+\set outcome :inputdir '/sql/include/outcome.sql'
+\i :outcome
+\set ECHO all
 -- each lease, counted by the server's own clock: months and days, which are of several lengths in a calendar, across all changes of the clock
 CREATE FUNCTION pg_temp.lease(ttl interval) RETURNS numeric LANGUAGE plpgsql AS $$
 DECLARE

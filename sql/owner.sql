@@ -1,17 +1,11 @@
 -- Pins whose a record is: owners are names; what becomes of them when a role is renamed, dropped or made again; idem_reassign.
 \set SHOW_CONTEXT never
 SET client_min_messages = warning;
-CREATE FUNCTION pg_temp.try(stmt text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-	state text; message text; detail text; hint text; got text;
-BEGIN
-	EXECUTE stmt INTO got;
-	RETURN coalesce(got, 'null');
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT,
-		detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-	RETURN format(E'%s: %s\nDETAIL: %s\nHINT: %s', state, message, detail, hint);
-END $$;
+\set ECHO none
+\getenv inputdir PG_ABS_SRCDIR
+\set outcome :inputdir '/sql/include/outcome.sql'
+\i :outcome
+\set ECHO all
 CREATE ROLE regress_owner_a;
 CREATE ROLE regress_owner_b;
 CREATE ROLE regress_owner_c;
@@ -25,7 +19,7 @@ END $$;
 -- what a role gets of what another recorded
 CREATE FUNCTION pg_temp.gets(tag text) RETURNS SETOF text LANGUAGE plpgsql AS $$
 BEGIN
-	RETURN QUERY SELECT left(pg_temp.try(format(s, tag)), 7) FROM unnest(ARRAY['SELECT idem_response(''owner'', ''%s'')', 'SELECT idem_renew(''owner'', ''%s attempt'', 1) IS NOT NULL', 'SELECT idem_lock_renew(''owner %s'', 1, ''1 hour'')', 'SELECT idem_stock_confirm(''owner'', ''%s'')']) s;
+	RETURN QUERY SELECT left(pg_temp.outcome(format(s, tag)), 7) FROM unnest(ARRAY['SELECT idem_response(''owner'', ''%s'')', 'SELECT idem_renew(''owner'', ''%s attempt'', 1) IS NOT NULL', 'SELECT idem_lock_renew(''owner %s'', 1, ''1 hour'')', 'SELECT idem_stock_confirm(''owner'', ''%s'')']) s;
 END $$;
 
 --
@@ -100,23 +94,23 @@ RESET ROLE;
 -- Who may move what
 --
 SET ROLE regress_owner_b;
-SELECT pg_temp.try($$SELECT idem_reassign('regress_owner_a', 'regress_owner_b')$$);
+SELECT pg_temp.outcome($$SELECT idem_reassign('regress_owner_a', 'regress_owner_b')$$);
 RESET ROLE;
 GRANT EXECUTE ON FUNCTION idem_reassign TO regress_owner_b;
 SET ROLE regress_owner_b;
-SELECT pg_temp.try($$SELECT idem_reassign('regress_owner_a', 'regress_owner_b')$$);
-SELECT pg_temp.try($$SELECT idem_reassign('regress_owner_b', 'regress_owner_a')$$);
-SELECT pg_temp.try($$SELECT idem_reassign('regress_owner_gone', 'regress_owner_b')$$);
+SELECT pg_temp.outcome($$SELECT idem_reassign('regress_owner_a', 'regress_owner_b')$$);
+SELECT pg_temp.outcome($$SELECT idem_reassign('regress_owner_b', 'regress_owner_a')$$);
+SELECT pg_temp.outcome($$SELECT idem_reassign('regress_owner_gone', 'regress_owner_b')$$);
 RESET ROLE;
 GRANT regress_owner_a TO regress_owner_b;
 SET ROLE regress_owner_b;
-SELECT pg_temp.try($$SELECT idem_reassign('regress_owner_a', 'regress_owner_b')$$);
+SELECT pg_temp.outcome($$SELECT idem_reassign('regress_owner_a', 'regress_owner_b')$$);
 SELECT * FROM pg_temp.gets('a');
 RESET ROLE;
-SELECT pg_temp.try($$SELECT idem_reassign('regress_owner_a', 'regress_owner_gone')$$);
-SELECT pg_temp.try($$SELECT idem_reassign(NULL, 'regress_owner_a')$$);
-SELECT pg_temp.try($$SELECT idem_reassign('regress_owner_a', NULL)$$);
-SELECT pg_temp.try($$SELECT idem_reassign('', 'regress_owner_a')$$);
+SELECT pg_temp.outcome($$SELECT idem_reassign('regress_owner_a', 'regress_owner_gone')$$);
+SELECT pg_temp.outcome($$SELECT idem_reassign(NULL, 'regress_owner_a')$$);
+SELECT pg_temp.outcome($$SELECT idem_reassign('regress_owner_a', NULL)$$);
+SELECT pg_temp.outcome($$SELECT idem_reassign('', 'regress_owner_a')$$);
 BEGIN READ ONLY;
 SELECT idem_reassign('regress_owner_a', 'regress_owner_b');
 ROLLBACK;
@@ -128,7 +122,7 @@ RESET ROLE;
 BEGIN;
 UPDATE idem.claim SET owner = 'regress_owner_gone' WHERE source = 'owner' AND seq = 'a';
 SET LOCAL ROLE regress_owner_c;
-SELECT left(pg_temp.try($$SELECT idem_response('owner', 'a')$$), 5);
+SELECT left(pg_temp.outcome($$SELECT idem_response('owner', 'a')$$), 5);
 RESET ROLE;
 UPDATE pg_catalog.pg_extension SET extowner = 'regress_owner_c'::regrole WHERE extname = 'idem';
 SET LOCAL ROLE regress_owner_c;

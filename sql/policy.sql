@@ -5,19 +5,15 @@ SET client_min_messages = warning;
 SET TimeZone = 'UTC';
 CREATE ROLE regress_policy;
 TRUNCATE idem.policy, idem.claim, idem.hold;
--- runs a statement, and says what it answers or how it fails, without what changes from run to run
-CREATE FUNCTION pg_temp.try(stmt text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-	state text; message text; detail text; hint text; got text;
-BEGIN
-	EXECUTE stmt INTO got;
-	RETURN coalesce(got, 'null');
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT,
-		detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-	RETURN regexp_replace(regexp_replace(format(E'%s: %s\nDETAIL: %s\nHINT: %s', state, message, detail, hint),
-		'\d{4,}-\d\d-\d\d[ \d:.]+\+00', '<time>', 'g'), '\d{13}', '<key>', 'g');
-END $$;
+\set ECHO none
+\getenv inputdir PG_ABS_SRCDIR
+\set outcome :inputdir '/sql/include/outcome.sql'
+\i :outcome
+\set ECHO all
+-- what a statement answers or how it fails, without what changes from run to run
+CREATE FUNCTION pg_temp.tried(statement text) RETURNS text LANGUAGE sql AS $$
+	SELECT regexp_replace(regexp_replace(pg_temp.outcome($1), '\d{4,}-\d\d-\d\d[ \d:.]+\+00', '<time>', 'g'), '\d{13}', '<key>', 'g')
+$$;
 -- a key of that age, in milliseconds
 CREATE FUNCTION pg_temp.aged(age interval, what text DEFAULT '') RETURNS text LANGUAGE sql AS $$
 SELECT (extract(epoch FROM clock_timestamp() - age) * 1000)::bigint || what
@@ -55,28 +51,28 @@ SELECT xmin AS before FROM idem.policy WHERE source = 'p' \gset
 SELECT idem_policy('p', '1 hour'), idem_policy('p', not_before => '2018-01-01'), idem_policy('p', key_time => 'none');
 SELECT xmin = :'before' AS untouched FROM idem.policy WHERE source = 'p';
 -- what is refused
-SELECT pg_temp.try($$SELECT idem_policy(NULL, '1 day')$$);
-SELECT pg_temp.try($$SELECT idem_policy('', '1 day')$$);
-SELECT pg_temp.try($$SELECT idem_policy(repeat('x', 256), '1 day')$$);
-SELECT pg_temp.try($$SELECT idem_policy('new')$$);
-SELECT pg_temp.try($$SELECT idem_policy('new', key_time => 'ulid')$$);
-SELECT pg_temp.try($$SELECT idem_policy('new', '0')$$);
-SELECT pg_temp.try($$SELECT idem_policy('new', '1 month -30 days')$$);
-SELECT pg_temp.try($$SELECT idem_policy('new', '2000 years')$$);
-SELECT left(pg_temp.try(format('SELECT idem_policy(''new'', ''1 day'', %L)', k)), 5), k FROM unnest(ARRAY['', 'UUIDV7', 'uuid', ' ulid', 'unix ', 'snowflake:', 'snowflake:-1', 'snowflake:1x', 'snowflake:253402300800000', 'snowflake:99999999999999999999', 'date:1', 'None', repeat('x', 33)]) k;
-SELECT pg_temp.try($$SELECT idem_policy('new', '1 day', 'x')$$);
-SELECT pg_temp.try($$SELECT idem_policy('new', '1 day', not_before => 'infinity')$$);
-SELECT left(pg_temp.try($$SELECT idem_policy('new', '1 day', not_before => '-infinity')$$), 5), left(pg_temp.try($$SELECT idem_policy_drop(NULL)$$), 5), left(pg_temp.try($$SELECT idem_retention('')$$), 5);
+SELECT pg_temp.tried($$SELECT idem_policy(NULL, '1 day')$$);
+SELECT pg_temp.tried($$SELECT idem_policy('', '1 day')$$);
+SELECT pg_temp.tried($$SELECT idem_policy(repeat('x', 256), '1 day')$$);
+SELECT pg_temp.tried($$SELECT idem_policy('new')$$);
+SELECT pg_temp.tried($$SELECT idem_policy('new', key_time => 'ulid')$$);
+SELECT pg_temp.tried($$SELECT idem_policy('new', '0')$$);
+SELECT pg_temp.tried($$SELECT idem_policy('new', '1 month -30 days')$$);
+SELECT pg_temp.tried($$SELECT idem_policy('new', '2000 years')$$);
+SELECT left(pg_temp.tried(format('SELECT idem_policy(''new'', ''1 day'', %L)', k)), 5), k FROM unnest(ARRAY['', 'UUIDV7', 'uuid', ' ulid', 'unix ', 'snowflake:', 'snowflake:-1', 'snowflake:1x', 'snowflake:253402300800000', 'snowflake:99999999999999999999', 'date:1', 'None', repeat('x', 33)]) k;
+SELECT pg_temp.tried($$SELECT idem_policy('new', '1 day', 'x')$$);
+SELECT pg_temp.tried($$SELECT idem_policy('new', '1 day', not_before => 'infinity')$$);
+SELECT left(pg_temp.tried($$SELECT idem_policy('new', '1 day', not_before => '-infinity')$$), 5), left(pg_temp.tried($$SELECT idem_policy_drop(NULL)$$), 5), left(pg_temp.tried($$SELECT idem_retention('')$$), 5);
 SELECT count(*) FROM idem.policy WHERE source = 'new';
 BEGIN READ ONLY;
-SELECT left(pg_temp.try($$SELECT idem_policy('p', '1 day')$$), 5), left(pg_temp.try($$SELECT idem_policy_drop('p')$$), 5), idem_retention('p');
+SELECT left(pg_temp.tried($$SELECT idem_policy('p', '1 day')$$), 5), left(pg_temp.tried($$SELECT idem_policy_drop('p')$$), 5), idem_retention('p');
 COMMIT;
 SET ROLE regress_policy;
-SELECT left(pg_temp.try($$SELECT idem_policy('p', '1 day')$$), 5), left(pg_temp.try($$SELECT idem_policy_drop('p')$$), 5), idem_retention('p');
+SELECT left(pg_temp.tried($$SELECT idem_policy('p', '1 day')$$), 5), left(pg_temp.tried($$SELECT idem_policy_drop('p')$$), 5), idem_retention('p');
 RESET ROLE;
 -- a day has 24 hours, a month 30 days, whatever the clocks do
 SELECT idem_policy('p', '1 month', 'unix', '2019-01-01');
-SELECT pg_temp.try(format('SELECT idem_claim(''p'', %L)', pg_temp.aged('30 days -1 minute'))), left(pg_temp.try(format('SELECT idem_claim(''p'', %L)', pg_temp.aged('30 days 1 minute'))), 5);
+SELECT pg_temp.tried(format('SELECT idem_claim(''p'', %L)', pg_temp.aged('30 days -1 minute'))), left(pg_temp.tried(format('SELECT idem_claim(''p'', %L)', pg_temp.aged('30 days 1 minute'))), 5);
 
 --
 -- What is said of a key that is not on record
@@ -92,36 +88,36 @@ INSERT INTO call (stmt) VALUES ('idem_claim(''p'', %L)'), ('idem_call(''p'', %L,
 	('idem_claim_batch(''p'', ARRAY[%L])'), ('idem_begin_batch(''p'', ARRAY[%L])'), ('idem_lookup(''p'', %L)'), ('idem_response(''p'', %L)'),
 	('idem_stock_reserve(''p'', %L, ''regress policy'', 1)'), ('idem_stock_reserve_items(''p'', %L, ''{regress policy}'', ''{1}'')'), ('idem_stock_release(''p'', %L)'),
 	('idem_stock_confirm(''p'', %L)'), ('idem_stock_amend(''p'', %L, ''regress policy'', 1)'), ('idem_stock_renew(''p'', %L, ''1 day'')'), ('idem_stock_lookup(''p'', %L)'), ('idem_forget(''p'', %L)');
-SELECT pg_temp.try(format('SELECT idem_claim(''p'', %L)', :'old'));
-SELECT pg_temp.try(format('SELECT idem_claim(''p'', %L)', :'ahead'));
-SELECT pg_temp.try('SELECT idem_claim(''p'', ''an order'')');
-SELECT stmt, split_part(regexp_replace(pg_temp.try('SELECT ' || format(stmt, :'old')), '<key>|\d{13}', '<key>'), ':', 1) AS old,
-	split_part(regexp_replace(pg_temp.try('SELECT ' || format(stmt, 'an order')), '<key>|\d{13}', '<key>'), ':', 1) AS unreadable,
-	split_part(regexp_replace(pg_temp.try('SELECT ' || format(stmt, :'ahead')), '<key>|\d{13}', '<key>'), ':', 1) AS ahead FROM call WHERE stmt !~ 'stock' ORDER BY id;
+SELECT pg_temp.tried(format('SELECT idem_claim(''p'', %L)', :'old'));
+SELECT pg_temp.tried(format('SELECT idem_claim(''p'', %L)', :'ahead'));
+SELECT pg_temp.tried('SELECT idem_claim(''p'', ''an order'')');
+SELECT stmt, split_part(regexp_replace(pg_temp.tried('SELECT ' || format(stmt, :'old')), '<key>|\d{13}', '<key>'), ':', 1) AS old,
+	split_part(regexp_replace(pg_temp.tried('SELECT ' || format(stmt, 'an order')), '<key>|\d{13}', '<key>'), ':', 1) AS unreadable,
+	split_part(regexp_replace(pg_temp.tried('SELECT ' || format(stmt, :'ahead')), '<key>|\d{13}', '<key>'), ':', 1) AS ahead FROM call WHERE stmt !~ 'stock' ORDER BY id;
 SELECT count(*) AS claims FROM idem.claim;
 SELECT count(*) AS holds FROM idem.hold WHERE source = 'p';
 SELECT idem_claim('p', :'new'), idem_claim('p', :'soon'), idem_claim('p', :'new' || '-2'), idem_claim('other', 'an order');
 -- other forms
 SELECT idem_policy('u', '1 hour', 'uuidv7'), idem_policy('l', '1 hour', 'ulid'), idem_policy('s', '1 hour', 'snowflake'), idem_policy('d', '1 day', 'date');
-SELECT pg_temp.try($$SELECT idem_claim('u', '018BCFE5-6800-7000-8000-000000000000')$$);
-SELECT pg_temp.try($$SELECT idem_claim('l', '01HF7YAT00AAAAAAAAAAAAAAAA')$$);
-SELECT pg_temp.try($$SELECT idem_claim('s', 1541815603606036480)$$);
-SELECT pg_temp.try($$SELECT idem_claim('d', '20240101')$$);
-SELECT pg_temp.try($$SELECT idem_claim('u', 'x')$$);
-SELECT pg_temp.try($$SELECT idem_claim('l', 'x')$$);
-SELECT pg_temp.try($$SELECT idem_claim('s', 'x')$$);
-SELECT pg_temp.try($$SELECT idem_claim('d', 'x')$$);
+SELECT pg_temp.tried($$SELECT idem_claim('u', '018BCFE5-6800-7000-8000-000000000000')$$);
+SELECT pg_temp.tried($$SELECT idem_claim('l', '01HF7YAT00AAAAAAAAAAAAAAAA')$$);
+SELECT pg_temp.tried($$SELECT idem_claim('s', 1541815603606036480)$$);
+SELECT pg_temp.tried($$SELECT idem_claim('d', '20240101')$$);
+SELECT pg_temp.tried($$SELECT idem_claim('u', 'x')$$);
+SELECT pg_temp.tried($$SELECT idem_claim('l', 'x')$$);
+SELECT pg_temp.tried($$SELECT idem_claim('s', 'x')$$);
+SELECT pg_temp.tried($$SELECT idem_claim('d', 'x')$$);
 -- a day is as old as its end, and as new as its beginning
 SELECT idem_claim('d', to_char(now() AT TIME ZONE 'UTC' - interval '1 day', 'YYYYMMDD')), idem_claim('d', to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD')),
-	idem_claim('d', to_char(now() AT TIME ZONE 'UTC' + interval '1 day', 'YYYYMMDD')), left(pg_temp.try(format('SELECT idem_claim(''d'', %L)', to_char(now() AT TIME ZONE 'UTC' - interval '2 days', 'YYYYMMDD'))), 5) AS gone,
-	left(pg_temp.try(format('SELECT idem_claim(''d'', %L)', to_char(now() AT TIME ZONE 'UTC' + interval '2 days', 'YYYYMMDD'))), 5) AS ahead;
+	idem_claim('d', to_char(now() AT TIME ZONE 'UTC' + interval '1 day', 'YYYYMMDD')), left(pg_temp.tried(format('SELECT idem_claim(''d'', %L)', to_char(now() AT TIME ZONE 'UTC' - interval '2 days', 'YYYYMMDD'))), 5) AS gone,
+	left(pg_temp.tried(format('SELECT idem_claim(''d'', %L)', to_char(now() AT TIME ZONE 'UTC' + interval '2 days', 'YYYYMMDD'))), 5) AS ahead;
 -- on record: answered as ever, whatever its form and age; the request is compared first
 SELECT pg_temp.put('p', '9 days', '0') AS kept, pg_temp.put('p', '8 days', '9 days', '', 'r') AS expired, pg_temp.put('p', '7 days', '9 days', '', 'o') AS open \gset
 INSERT INTO idem.claim (source, seq, owner, status, fence, claimed_at) VALUES ('p', 'of old', current_user, 'd', 0, now());
 SELECT idem_claim('p', :'kept'), idem_respond('p', :'kept', '1'), idem_cancel('p', :'kept'), idem_claim('p', 'of old'), (idem_begin('p', :'expired')).status, idem_claim('p', :'open');
-SELECT idem_claim('p', :'new' || '-3', '1'), left(pg_temp.try(format('SELECT idem_claim(''p'', %L, ''2'')', :'new' || '-3')), 5);
+SELECT idem_claim('p', :'new' || '-3', '1'), left(pg_temp.tried(format('SELECT idem_claim(''p'', %L, ''2'')', :'new' || '-3')), 5);
 -- what is forgotten is not lifted
-SELECT idem_forget('p', :'kept'), left(pg_temp.try(format('SELECT idem_claim(''p'', %L)', :'kept')), 5), idem_forget('p', :'new'), idem_claim('p', :'new');
+SELECT idem_forget('p', :'kept'), left(pg_temp.tried(format('SELECT idem_claim(''p'', %L)', :'kept')), 5), idem_forget('p', :'new'), idem_claim('p', :'new');
 -- in a transaction that changes it, and one that takes the change back
 SELECT pg_temp.aged('90 minutes') AS aged \gset
 BEGIN;
@@ -129,10 +125,10 @@ SAVEPOINT s;
 SELECT idem_policy('p', '2 hours');
 SELECT idem_claim('p', :'aged');
 ROLLBACK TO s;
-SELECT left(pg_temp.try(format('SELECT idem_claim(''p'', %L)', :'aged')), 5);
+SELECT left(pg_temp.tried(format('SELECT idem_claim(''p'', %L)', :'aged')), 5);
 SELECT idem_policy_drop('p'), idem_claim('p', :'aged'), idem_claim('p', 'an order');
 ROLLBACK;
-SELECT left(pg_temp.try(format('SELECT idem_claim(''p'', %L)', :'aged')), 5);
+SELECT left(pg_temp.tried(format('SELECT idem_claim(''p'', %L)', :'aged')), 5);
 BEGIN ISOLATION LEVEL SERIALIZABLE;
 SELECT idem_claim('p', :'new');
 SELECT idem_policy('p', '2 hours'), idem_claim('p', :'aged');
@@ -145,7 +141,7 @@ TRUNCATE idem.policy, idem.claim;
 SELECT idem_policy('m', '1 hour', 'unix');
 SELECT pg_temp.put('m', '3 hours', '3 hours') AS three, pg_temp.aged('2 hours') AS two, pg_temp.aged('10 minutes') AS ten \gset
 CREATE FUNCTION pg_temp.each() RETURNS text LANGUAGE sql AS $$
-SELECT string_agg(left(pg_temp.try('SELECT idem_claim(''m'', ' || quote_literal(k) || ')'), 5), ' ') FROM unnest(ARRAY[current_setting('regress.three'), current_setting('regress.two'), current_setting('regress.ten')]) k
+SELECT string_agg(left(pg_temp.tried('SELECT idem_claim(''m'', ' || quote_literal(k) || ')'), 5), ' ') FROM unnest(ARRAY[current_setting('regress.three'), current_setting('regress.two'), current_setting('regress.ten')]) k
 $$;
 SELECT set_config('regress.three', :'three', false) <> '' AS three, set_config('regress.two', :'two', false) <> '' AS two, set_config('regress.ten', :'ten', false) <> '' AS ten;
 CREATE FUNCTION pg_temp.undone() RETURNS text LANGUAGE plpgsql AS $$

@@ -6,18 +6,11 @@ CREATE SCHEMA stock;
 SET search_path = stock, public;
 \a \t
 
--- the first column of a statement's first row, or its error: code, message, detail, hint
-CREATE FUNCTION outcome(statement text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-	answer text; code text; message text; detail text; hint text;
-BEGIN
-	EXECUTE statement INTO answer;
-	RETURN coalesce(answer, 'null');
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, message = MESSAGE_TEXT,
-		detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-	RETURN format(E'%s: %s\n  %s\n  %s', code, message, detail, hint);
-END $$;
+\set ECHO none
+\getenv inputdir PG_ABS_SRCDIR
+\set outcome :inputdir '/sql/include/outcome.sql'
+\i :outcome
+\set ECHO all
 
 -- the books of an item: available, held, confirmed, and whether they add up to what was added
 CREATE FUNCTION books(which text, added numeric) RETURNS text LANGUAGE sql AS $$
@@ -36,13 +29,13 @@ SELECT idem_stock_reserve('stock', '1', 'apple', 3), idem_stock_reserve('stock',
 SELECT idem_stock_reserve('stock', '2', 'apple', 8), idem_stock_reserve('stock', '2', 'apple', 7), idem_stock_available('apple');
 \echo -- the retry of the sale of the last piece is true, another order is refused
 SELECT idem_stock_reserve('stock', '2', 'apple', 7), idem_stock_reserve('stock', '3', 'apple', 1);
-SELECT outcome($$SELECT idem_stock_reserve('stock', '1', 'apple', 4)$$);
+SELECT pg_temp.outcome($$SELECT idem_stock_reserve('stock', '1', 'apple', 4)$$);
 SELECT books('apple', 10);
 SELECT idem_stock_confirm('stock', '1'), idem_stock_confirm('stock', '1'), idem_stock_reserve('stock', '1', 'apple', 3);
-SELECT outcome($$SELECT idem_stock_release('stock', '1')$$);
+SELECT pg_temp.outcome($$SELECT idem_stock_release('stock', '1')$$);
 SELECT idem_stock_release('stock', '2'), idem_stock_release('stock', '2'), idem_stock_reserve('stock', '2', 'apple', 7);
-SELECT outcome($$SELECT idem_stock_confirm('stock', '2')$$);
-SELECT outcome($$SELECT idem_stock_reserve('stock', '2', 'apple', 5)$$);
+SELECT pg_temp.outcome($$SELECT idem_stock_confirm('stock', '2')$$);
+SELECT pg_temp.outcome($$SELECT idem_stock_reserve('stock', '2', 'apple', 5)$$);
 SELECT books('apple', 10);
 \echo -- what was refused left nothing, and may be asked for again
 SELECT count(*) FROM idem.hold WHERE source = 'stock' AND seq = '3';
@@ -50,8 +43,8 @@ SELECT idem_stock_reserve('stock', '3', 'apple', 1);
 
 \echo == released before it was reserved
 SELECT idem_stock_release('stock', '4'), idem_stock_release('stock', '4'), idem_stock_reserve('stock', '4', 'apple', 1);
-SELECT outcome($$SELECT idem_stock_confirm('stock', '4')$$);
-SELECT outcome($$SELECT idem_stock_confirm('stock', '5')$$);
+SELECT pg_temp.outcome($$SELECT idem_stock_confirm('stock', '4')$$);
+SELECT pg_temp.outcome($$SELECT idem_stock_confirm('stock', '5')$$);
 SELECT books('apple', 10);
 
 \echo == several items: all or nothing
@@ -63,10 +56,10 @@ SELECT idem_stock_reserve('stock', '6', 'pear', 5.25), idem_stock_reserve_items(
 SELECT idem_stock_reserve_items('stock', '6', ARRAY['apple', 'pear'], ARRAY[7, 5.25]), idem_stock_reserve_items('stock', '6', ARRAY['apple', 'pear'], ARRAY[6, 5.25]);
 SELECT items, quantities FROM (SELECT array_agg(DISTINCT i) AS items, sum(q) AS quantities FROM idem.hold, unnest(items, quantities) AS t (i, q)
 	WHERE seq = '6') AS h;
-SELECT outcome($$SELECT idem_stock_reserve_items('stock', '6', ARRAY['apple', 'pear'], ARRAY[6, 5.5])$$);
+SELECT pg_temp.outcome($$SELECT idem_stock_reserve_items('stock', '6', ARRAY['apple', 'pear'], ARRAY[6, 5.5])$$);
 SELECT idem_stock_confirm('stock', '6');
-SELECT outcome($$SELECT idem_stock_reserve_items('stock', '6', ARRAY['fig', 'pear'], ARRAY[1, 5.25])$$);
-SELECT outcome($$SELECT idem_stock_reserve_items('stock', '6', ARRAY['plum', 'pear'], ARRAY[1, 5.25])$$);
+SELECT pg_temp.outcome($$SELECT idem_stock_reserve_items('stock', '6', ARRAY['fig', 'pear'], ARRAY[1, 5.25])$$);
+SELECT pg_temp.outcome($$SELECT idem_stock_reserve_items('stock', '6', ARRAY['plum', 'pear'], ARRAY[1, 5.25])$$);
 SELECT books('apple', 10), books('pear', 5.5), books('plum', 2);
 
 \echo == time to live
@@ -86,7 +79,7 @@ CALL idem_stock_expire();
 CALL idem_stock_expire();
 SET client_min_messages = warning;
 SELECT books('apple', 15), idem_stock_reserve('stock', '8', 'apple', 0.5), idem_stock_release('stock', '8');
-SELECT outcome($$SELECT idem_stock_confirm('stock', '8')$$);
+SELECT pg_temp.outcome($$SELECT idem_stock_confirm('stock', '8')$$);
 \echo -- one that is confirmed in time does not expire; an order has the earliest of its times
 SELECT idem_stock_reserve('stock', '9', 'apple', 0.25, '1 hour'), idem_stock_reserve('stock', '9', 'plum', 0.25, '2 hours'),
 	idem_stock_reserve('stock', '9', 'pear', 0.25);
@@ -131,26 +124,26 @@ SELECT idem_stock_add('nut', 10), idem_stock_add('bolt', 4), idem_stock_reserve(
 SELECT idem_stock_amend('amend', '1', 'nut', 5), idem_stock_amend('amend', '1', 'nut', 5), idem_stock_available('nut');
 SELECT idem_stock_amend('amend', '1', 'nut', 4, was => 5), idem_stock_amend('amend', '1', 'nut', 4, was => 5), idem_stock_available('nut');
 \echo -- a late retry of an earlier one; not enough
-SELECT outcome($$SELECT idem_stock_amend('amend', '1', 'nut', 5, was => 3)$$);
+SELECT pg_temp.outcome($$SELECT idem_stock_amend('amend', '1', 'nut', 5, was => 3)$$);
 SELECT idem_stock_amend('amend', '1', 'nut', 11), idem_stock_amend('amend', '1', 'nut', 10.5, was => 4), idem_stock_available('nut');
 \echo -- retries of the reserve are judged by what was first reserved
 SELECT idem_stock_reserve('amend', '1', 'nut', 3), idem_stock_available('nut');
-SELECT outcome($$SELECT idem_stock_reserve('amend', '1', 'nut', 4)$$);
+SELECT pg_temp.outcome($$SELECT idem_stock_reserve('amend', '1', 'nut', 4)$$);
 \echo -- a new item, and none of it again
 SELECT idem_stock_amend('amend', '1', 'bolt', 2, was => 0), idem_stock_amend('amend', '1', 'bolt', 2, was => 0), books('bolt', 4);
-SELECT outcome($$SELECT idem_stock_amend('amend', '1', 'bolt', 3, was => 0)$$);
+SELECT pg_temp.outcome($$SELECT idem_stock_amend('amend', '1', 'bolt', 3, was => 0)$$);
 SELECT idem_stock_amend('amend', '1', 'bolt', 0), idem_stock_amend('amend', '1', 'bolt', 0), idem_stock_amend('amend', '1', 'fig', 0), books('bolt', 4);
-SELECT idem_stock_reserve('amend', '1', 'bolt', 2), outcome($$SELECT idem_stock_reserve('amend', '1', 'bolt', 3)$$), books('bolt', 4);
+SELECT idem_stock_reserve('amend', '1', 'bolt', 2), pg_temp.outcome($$SELECT idem_stock_reserve('amend', '1', 'bolt', 3)$$), books('bolt', 4);
 SELECT items, quantities, firsts FROM idem.hold WHERE source = 'amend';
 SELECT item, quantity, status, expires_at > now() AS expires, reserved_at IS NOT NULL AS reserved, decided_at FROM idem_stock_lookup('amend', '1');
 \echo -- released, it gives back what it has; what was decided cannot be amended, nor what is not there
 SELECT idem_stock_confirm('amend', '1'), books('nut', 10), idem_stock_reserve('amend', '2', 'nut', 2), idem_stock_amend('amend', '2', 'nut', 6), idem_stock_release('amend', '2'), books('nut', 10);
-SELECT outcome($$SELECT idem_stock_amend('amend', '1', 'nut', 4)$$);
-SELECT outcome($$SELECT idem_stock_amend('amend', '2', 'nut', 4)$$);
-SELECT outcome($$SELECT idem_stock_amend('amend', '3', 'nut', 4)$$);
+SELECT pg_temp.outcome($$SELECT idem_stock_amend('amend', '1', 'nut', 4)$$);
+SELECT pg_temp.outcome($$SELECT idem_stock_amend('amend', '2', 'nut', 4)$$);
+SELECT pg_temp.outcome($$SELECT idem_stock_amend('amend', '3', 'nut', 4)$$);
 SELECT idem_stock_reserve('amend', '4', 'nut', 1, '1 millisecond'), pg_sleep(0.01), idem_stock_amend('amend', '4', 'nut', 2);
 CALL idem_stock_expire();
-SELECT outcome($$SELECT idem_stock_amend('amend', '4', 'nut', 3)$$), books('nut', 10);
+SELECT pg_temp.outcome($$SELECT idem_stock_amend('amend', '4', 'nut', 3)$$), books('nut', 10);
 
 \echo == renew
 SELECT idem_stock_reserve('renew', '1', 'nut', 1, '1 millisecond'), pg_sleep(0.01), idem_stock_renew('renew', '1', '1 day') - clock_timestamp() BETWEEN '23:59:00' AND '24:00:00';
@@ -159,9 +152,9 @@ SELECT status, expires_at > now() FROM idem_stock_lookup('renew', '1');
 SELECT idem_stock_renew('renew', '1', '1 millisecond') < clock_timestamp() + interval '1 second', idem_stock_renew('renew', '1', NULL) IS NULL;
 SELECT status, expires_at FROM idem_stock_lookup('renew', '1');
 SELECT idem_stock_confirm('renew', '1');
-SELECT outcome($$SELECT idem_stock_renew('renew', '1', '1 day')$$);
-SELECT outcome($$SELECT idem_stock_renew('renew', '2', '1 day')$$);
-SELECT outcome($$SELECT idem_stock_renew('renew', '1', '-1 day')$$);
+SELECT pg_temp.outcome($$SELECT idem_stock_renew('renew', '1', '1 day')$$);
+SELECT pg_temp.outcome($$SELECT idem_stock_renew('renew', '2', '1 day')$$);
+SELECT pg_temp.outcome($$SELECT idem_stock_renew('renew', '1', '-1 day')$$);
 
 \echo == lookup: each status, released before it was made, unknown
 SELECT idem_stock_release('look', '2'), idem_stock_reserve('look', '1', 'nut', 1), idem_stock_release('look', '1');
@@ -180,12 +173,12 @@ SELECT idem_stock_add('washer', 100), idem_stock_reserve('type', 42, 'washer', 1
 SELECT idem_stock_reserve_items('type', '6f2d0d5e-5c5a-4b0e-9d0c-0a8f6a1f1c11'::uuid, ARRAY['washer'], ARRAY[2]), idem_stock_amend('type', '6f2d0d5e-5c5a-4b0e-9d0c-0a8f6a1f1c11', 'washer', 3);
 SELECT idem_stock_renew('type', '6f2d0d5e-5c5a-4b0e-9d0c-0a8f6a1f1c11'::uuid, NULL), idem_stock_release('type', '6f2d0d5e-5c5a-4b0e-9d0c-0a8f6a1f1c11'::uuid);
 SELECT item, status FROM idem_stock_lookup('type', 42);
-SELECT outcome($$SELECT idem_stock_reserve('type', now(), 'washer', 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_stock_reserve('type', now(), 'washer', 1)$$);
 PREPARE untyped AS SELECT idem_stock_reserve('type', $1, 'washer', $2);
 EXECUTE untyped('p', 5);
 
 \echo == arguments
-SELECT outcome(format('SELECT %s', call)) FROM unnest(ARRAY[
+SELECT pg_temp.outcome(format('SELECT %s', call)) FROM unnest(ARRAY[
 	$$idem_stock_add(NULL, 1)$$, $$idem_stock_add('', 1)$$, $$idem_stock_add(repeat('x', 256), 1)$$,
 	$$idem_stock_add('apple', NULL)$$, $$idem_stock_add('apple', 0)$$, $$idem_stock_add('apple', -1)$$,
 	$$idem_stock_add('apple', 'NaN')$$, $$idem_stock_add('apple', 'Infinity')$$, $$idem_stock_add('apple', '-Infinity')$$,
@@ -236,9 +229,9 @@ CREATE ROLE regress_stock_c IN ROLE regress_stock_a;
 GRANT USAGE ON SCHEMA stock TO PUBLIC;
 SET ROLE regress_stock_a;
 SELECT idem_stock_reserve('role', '1', 'apple', 0.01), idem_stock_release('role', '2');
-SELECT outcome($$SELECT idem_stock_add('apple', 1)$$), outcome($$SELECT idem_stock_remove('apple', 1)$$);
+SELECT pg_temp.outcome($$SELECT idem_stock_add('apple', 1)$$), pg_temp.outcome($$SELECT idem_stock_remove('apple', 1)$$);
 SET ROLE regress_stock_b;
-SELECT outcome(format('SELECT %s', call)) FROM unnest(ARRAY[
+SELECT pg_temp.outcome(format('SELECT %s', call)) FROM unnest(ARRAY[
 	$$idem_stock_reserve('role', '1', 'apple', 0.01)$$, $$idem_stock_reserve('role', '1', 'apple', 0.02)$$, $$idem_stock_reserve('role', '1', 'apple', 1e9)$$,
 	$$idem_stock_confirm('role', '1')$$, $$idem_stock_release('role', '1')$$, $$idem_stock_amend('role', '1', 'apple', 1)$$, $$idem_stock_renew('role', '1', '1 day')$$,
 	$$(SELECT status FROM idem_stock_lookup('role', '1'))$$, $$(SELECT status FROM idem_stock_lookup('role', '2'))$$,

@@ -39,6 +39,7 @@ foreach my $planted (
 	[ 'src/idem.h', "/* */\n" x 170, qr{more than 170 lines} ],
 	[ 'idem--1.0.sql', "CREATE OR REPLACE VIEW v AS SELECT 1;\n", qr{never adopts} ],
 	[ 'idem--1.0.sql', "CREATE FUNCTION \@extschema\@.idem_new() RETURNS void\n", qr{idem_new has no COMMENT} ],
+	[ 'sql/claim.sql', "CREATE FUNCTION pg_temp.try(stmt text) RETURNS text LANGUAGE sql\n", qr{stands in sql/include} ],
 	[ 'sql/claim.sql', '-- TO' . "DO\n", qr{unfinished} ],
 	[ 't/001_storm.pl', 'my $user = get' . "pwuid(\$>);\n", qr{superuser} ],
 	[ 't/999_new.pl', "use PostgreSQL::Test::Cluster;\n", qr{load t/Hermetic\.pm} ],

@@ -64,6 +64,7 @@ for my $file (@c)
 }
 matches($_, qr/CREATE OR REPLACE|IF NOT EXISTS/, 'the script creates, and never adopts what is there') for glob 'idem--*.sql';
 matches($_, qr/\b(?:TODO|FIXME|XXX)\b/, 'unfinished') for @c, @h, glob('idem--*.sql sql/*.sql specs/*.spec t/*.pl t/*.pm'), 'README.md', glob 'doc/*.md';
+matches($_, qr/^CREATE FUNCTION \S*\b(?:try|outcome)\(\w+ text\)/, 'it stands in sql/include/outcome.sql') for glob 'sql/*.sql';
 for my $file (@c, glob('sql/*.sql specs/*.spec t/*.pl t/*.pm idem--*.sql script/* script/lib/*'))
 {
 	next if -d $file;
