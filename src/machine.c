@@ -60,7 +60,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
-/* What a session keeps compiled; beyond that it starts anew. */
+/* What a session keeps compiled; beyond that it starts again. */
 #define CACHED_MACHINES_MAX	64
 #define CACHED_BYTES_MAX	(16 * 1024 * 1024)
 

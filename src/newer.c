@@ -18,7 +18,7 @@
  * Concurrency.  The server calls the trigger with the row version that it has
  * locked and is about to replace, under every isolation level: under read
  * committed after it has waited for the writer before, and evaluated the
- * statement anew on what that one left; above read committed a row that was
+ * statement again on what that writer left; above read committed a row that was
  * changed after the snapshot is 40001 before we are called.  So of two messages
  * for one row, in whatever order they come, the newer one stays.
  *

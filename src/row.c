@@ -21,7 +21,7 @@
  *
  * Under read committed, no row is not yet an answer: the statement began with
  * a snapshot that a rival's commit may have overtaken.  The rival may have
- * deleted the row and inserted it anew, or may have put back what was missing.
+ * deleted the row and inserted it again, or may have put back what was missing.
  * So the reason is read with a new snapshot, and only what that snapshot shows
  * is answered:
  *
@@ -113,7 +113,7 @@ idem_lock_row(PG_FUNCTION_ARGS)
 	idem_target_open(&target, PG_GETARG_OID(0), NULL, RowShareLock);
 	idem_target_key(&target, fcinfo, 1);
 
-	/* a row that goes round for ever is one that we may not lock: no row */
+	/* a row that is there in each round is one that we may not lock: no row */
 	for (int round = 0; round < MAX_ROUNDS && !locked; round++)
 	{
 		CHECK_FOR_INTERRUPTS();

@@ -11,7 +11,7 @@
  * waits for a rival on the same key.  Above read committed a row that was
  * inserted after the snapshot is the server's 40001.  Under read committed a
  * statement that inserts nothing has met a row which its snapshot may not
- * show, and which may be gone by now: so the row is read with a new snapshot,
+ * show, and which may be gone: so the row is read with a new snapshot,
  * and if it is not there, the insert is tried again.  That goes on only as
  * long as a rival commits an insert and a delete each time; what goes on
  * without a rival (a row that row security hides, or that a trigger keeps out)

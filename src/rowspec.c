@@ -186,7 +186,7 @@ idem_spec_check_rules(Relation heap)
 			ereport(ERROR,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 					 errmsg("table has a rule that replaces the statement"),
-					 errdetail("A rule made another statement of it, so there is no telling what became of the row."),
+					 errdetail("A rule replaces the UPDATE, so its result does not say what became of the row."),
 					 errhint("Use a trigger instead of the rule.")));
 	}
 }
@@ -304,7 +304,7 @@ index_fault(HeapTuple tuple, const char **hint)
 	}
 	if (!form->indimmediate)
 	{
-		*hint = "Make the constraint anew as NOT DEFERRABLE, or pass another unique index.";
+		*hint = "Create the constraint again as NOT DEFERRABLE, or pass another unique index.";
 		return "it is deferrable, so a key may be there twice for a while";
 	}
 	if (!form->indisvalid || !form->indisready || !form->indislive)

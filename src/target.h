@@ -48,7 +48,7 @@ typedef struct IdemRowSpec
 typedef enum IdemRowPlan
 {
 	IDEM_ROW_LOCK,				/* locks the row */
-	IDEM_ROW_EXISTS,			/* is it there? */
+	IDEM_ROW_EXISTS,			/* is there a row? */
 	IDEM_ROW_READ,				/* the column */
 	IDEM_ROW_READ_ALL,			/* the row, as one composite value */
 	IDEM_ROW_LOCK_TEXT,			/* locks the row; the column as text */
@@ -145,7 +145,7 @@ typedef struct IdemTarget
 	const IdemRowSpec *spec;
 	Datum		key[INDEX_MAX_KEYS];	/* of spec->key[i].basetype each */
 	Relation	rel;			/* the table, open */
-	bool		guarded;		/* as spec->guarded, by now */
+	bool		guarded;		/* spec->guarded, as it is now */
 	IdemKeptTarget *kept;
 	MemoryContext caller;		/* where results go */
 } IdemTarget;

@@ -7,11 +7,11 @@
  * the kept plans, at most IDEM_TARGETS; the least recently used gives way and
  * its memory is freed.
  *
- * Invalidation only marks an entry, and a marked one is looked up anew at its
+ * Invalidation only marks an entry, and a marked one is looked up again at its
  * next use.  The table is locked before an entry is believed, so that what
  * others did to it before is known.  A plan that the server itself has marked
  * (a renamed schema, a dropped operator) is built again from the catalog, not
- * from its old text, in which a name may by now be somebody else's.
+ * from its old text, in which a name may now mean another object.
  *
  * An entry in use is never freed: a trigger on the table may call us for any
  * number of other targets.  In use means that the memory context of our SPI
@@ -283,7 +283,7 @@ find_entry(const TargetKey *name, LOCKMODE lockmode)
 			}
 		}
 
-		/* the name of another table by now, or changed while we looked */
+		/* another table has the name now, or it changed while we looked */
 		UnlockRelationOid(heap, lockmode);
 		CHECK_FOR_INTERRUPTS();
 	}

@@ -17,7 +17,7 @@
  * Concurrency.  The server calls the trigger with the row version that it has
  * locked and is about to replace, under every isolation level: under read
  * committed after it has waited for the writer before and evaluated the
- * statement anew on what that one left; above read committed such a row is
+ * statement again on what that writer left; above read committed such a row is
  * 40001 before we are called.  So between the comparison here and the write
  * nobody can change the row, and of two writers who have read the same
  * version, the second one fails.
@@ -173,7 +173,7 @@ refuse_stale(TriggerData *trigger, const VersionColumn *column,
 
 	ereport(ERROR,
 			(errcode(ERRCODE_IDEM_STALE),
-			 errmsg("row of table \"%s\" has another version by now",
+			 errmsg("row of table \"%s\" has another version",
 					RelationGetRelationName(trigger->tg_relation)),
 			 null ?
 			 errdetail("Column \"%s\" is %lld, and the update sets it to null.",

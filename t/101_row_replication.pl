@@ -92,7 +92,7 @@ $subscriber->safe_psql('postgres',
 my $offset = -s $subscriber->logfile;
 $primary->safe_psql('postgres', q{UPDATE doc SET body = 'late' WHERE id = 2});
 $subscriber->wait_for_log(
-	qr{row of table "doc" has another version by now.*Column "version" is 43, and the update sets it to 42}s,
+	qr{row of table "doc" has another version.*Column "version" is 43, and the update sets it to 42}s,
 	$offset);
 is( $subscriber->safe_psql(
 		'postgres', 'SELECT body, version FROM doc WHERE id = 2'),
