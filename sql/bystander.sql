@@ -112,7 +112,9 @@ CREATE TABLE idem.claim (mine int);
 SELECT app.fingerprint() AS taken \gset
 CREATE EXTENSION idem;
 \echo :LAST_ERROR_SQLSTATE
+\set VERBOSITY terse
 CREATE EXTENSION idem SCHEMA idem;
+\set VERBOSITY default
 \echo :LAST_ERROR_SQLSTATE
 SELECT app.fingerprint() = :'taken' AS untouched;
 DROP SCHEMA idem CASCADE;
