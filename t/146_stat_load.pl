@@ -31,11 +31,14 @@ WITH counted AS (
 	UNION ALL SELECT 'attempt', source, 'completed', count(*) FROM idem.claim WHERE fence > 0 AND status = 'd' GROUP BY 2
 	UNION ALL SELECT 'lock', NULL, 'granted', sum(fence) FROM idem.lock
 	UNION ALL SELECT 'token', NULL, 'consumed', count(*) FROM idem.token_spent
+	UNION ALL SELECT 'stock', source, 'reserved', count(*) FROM idem.hold GROUP BY 2
+	UNION ALL SELECT 'stock', source, 'confirmed', count(*) FROM idem.hold WHERE status = 'c' GROUP BY 2
+	UNION ALL SELECT 'stock', source, 'released', count(*) FROM idem.hold WHERE status = 'r' GROUP BY 2
 )
 SELECT coalesce(t.kind, c.kind), coalesce(t.source, c.source), coalesce(t.outcome, c.outcome), c.count AS counted, t.count AS there
 FROM there t FULL JOIN (
 	SELECT kind, source, CASE outcome WHEN 'taken over' THEN 'granted' ELSE outcome END AS outcome, sum(count) AS count FROM counted
-	WHERE outcome IN ('first', 'granted', 'taken over', 'completed', 'consumed') GROUP BY 1, 2, 3) c
+	WHERE outcome IN ('first', 'granted', 'taken over', 'completed', 'consumed', 'reserved', 'confirmed', 'released') GROUP BY 1, 2, 3) c
 	ON c.kind = t.kind AND c.source IS NOT DISTINCT FROM t.source AND c.outcome = t.outcome
 WHERE t.count IS DISTINCT FROM c.count AND coalesce(t.count, 0) <> coalesce(c.count, 0)
 SQL
