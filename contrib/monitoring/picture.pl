@@ -185,11 +185,12 @@ sub panel
 		my @points = @{ $series{ $names[$i] } } or next;
 		my $line = join ' ', map { $x->($_->[0]) . ',' . $y->($_->[1] + $_->[2]) } @points;
 
+		push @legend, qq(<span style="color:$colour">&#9632;</span> ) . escaped($names[$i]);
+		next if !grep { $_->[1] } @points;    # would hide the one below it
 		push @svg, sprintf '<polygon points="%s %s" fill="%s" fill-opacity="0.25"/>', $line,
 		  join(' ', map { $x->($_->[0]) . ',' . $y->($_->[2]) } reverse @points), $colour
 		  if $stacked;
 		push @svg, qq(<polyline points="$line" fill="none" stroke="$colour" stroke-width="1.5"/>);
-		push @legend, qq(<span style="color:$colour">&#9632;</span> ) . escaped($names[$i]);
 	}
 	return '<div class="panel"><svg width="398" height="215">' . join("\n", @svg) . '</svg><p>' . join(' &nbsp; ', @legend) . "</p></div>\n";
 }
