@@ -37,7 +37,7 @@ sub trimmed
 
 my $node = PostgreSQL::Test::Cluster->new('main');
 $node->init;
-$node->append_conf('postgresql.conf', 'max_prepared_transactions = 10');
+$node->append_conf('postgresql.conf', "max_prepared_transactions = 10\nshared_preload_libraries = 'idem'");
 $node->start;
 
 my $examples = 0;
