@@ -13,6 +13,7 @@
 #           large    as loop, A in a table of many keys, B (the same) in one of 10,000; the time for each call is compared
 #           memory   bytes that the backend grows by, in one transaction of n calls
 #           p99      99th percentile of A while something runs, and alone
+#           purge    A and B remove a tenth of so many random keys each time, those older than %d days; the rate is compared
 #   floor, goal      of the ratio A / B; lower: the smaller, the better (memory: bytes)
 #   fresh   tables that are emptied before every tenth pair (loop, batch, wal), each (trigger, memory) or the first (wire)
 #   before  SQL that is run before the first pair
@@ -242,6 +243,23 @@ return [
 		a => q{UPDATE state_idem SET status = 'paid'},
 		b => q{UPDATE state_table SET status = 'paid'},
 		floor => 2.5, goal => 4,
+	},
+
+	{
+		id => 'P14', core => 1,
+		what => 'idem_purge', against => 'DELETE of ranges of blocks, with a commit after 10,000 rows',
+		kind => 'purge',
+		a => q{CALL idem_purge('%d days')},
+		b => q{CALL purge_blocks('%d days', 10000)},
+		floor => 0.8, goal => 1.1,
+	},
+	{
+		id => 'P14', core => 1,
+		what => 'idem_purge by a policy', against => 'DELETE of ranges of blocks, with a commit after 10,000 rows',
+		kind => 'purge',
+		a => q{DO $$ BEGIN PERFORM idem_policy('random', '%1$d days'); COMMIT; CALL idem_purge(); PERFORM idem_policy_drop('random'); END $$},
+		b => q{CALL purge_blocks('%d days', 10000)},
+		floor => 0.8, goal => 1.1,
 	},
 
 	# tokens

@@ -200,3 +200,20 @@ BEGIN
 	INSERT INTO bench.answered SELECT source, seq, claimed_at, response FROM idem.claim;
 	INSERT INTO bench.same TABLE idem.claim;
 END $$;
+
+-- what an expert writes to remove what is old: ranges of blocks, as many as have about batch rows, in the order of the table
+CREATE TABLE purged (LIKE idem.claim INCLUDING ALL);
+CREATE PROCEDURE purge_blocks(older_than interval, batch bigint) LANGUAGE plpgsql AS $$
+DECLARE
+	cutoff timestamptz := now() - older_than;
+	blocks bigint := pg_relation_size('bench.purged') / 8192;
+	step bigint := greatest(1, batch * blocks / greatest(1, (SELECT reltuples FROM pg_class WHERE oid = 'bench.purged'::regclass)::bigint));
+	block bigint := 0;
+BEGIN
+	WHILE block < blocks LOOP
+		DELETE FROM bench.purged WHERE ctid >= format('(%s,0)', block)::tid AND ctid < format('(%s,0)', block + step)::tid
+			AND status IN ('d', 'f', 'c') AND coalesce(completed_at, claimed_at) < cutoff;
+		COMMIT;
+		block := block + step;
+	END LOOP;
+END $$;

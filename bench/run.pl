@@ -20,6 +20,7 @@ use IPC::Open2;
 use JSON::PP;
 use List::Util qw(max min sum0);
 use POSIX ();
+use Time::HiRes ();
 
 use lib $FindBin::RealBin;
 use Report;
@@ -44,7 +45,7 @@ my $effort = {
 }->{$quickness} or die "no such quickness: $quickness\n";
 my %how = (
 	wire => \&measure_wire, loop => \&measure_loop, batch => \&measure_loop, wal => \&measure_loop, trigger => \&measure_trigger,
-	large => \&measure_large, memory => \&measure_memory, p99 => \&measure_p99);
+	large => \&measure_large, memory => \&measure_memory, p99 => \&measure_p99, purge => \&measure_purge);
 my $next_key = 1;
 my $functions = 0;
 my $large_is_there;
@@ -260,6 +261,47 @@ sub measure_p99
 	my $left = sql(q{SELECT count(*) FROM idem.hold WHERE source = 'overdue' AND status <> 'x'});
 	die "$left holds are not given back\n" if $left;
 	$row->{note} = sprintf 'idem_stock_expire took %.2f s', Report::quantile(0.5, @took);
+	return;
+}
+
+# a tenth of the keys is due, and the next tenth in the next pair
+sub measure_purge
+{
+	my ($measure, $row) = @_;
+	my $n = $effort->{keys};
+	my $conninfo = q{dbname=bench options='-c client_min_messages=warning'};
+	my (%wal, $round);
+
+	$row->{conditions} = conditions($measure);
+	$row->{unit} = '/s';
+	sql($_) foreach 'TRUNCATE idem.claim, purged', qq{INSERT INTO idem.claim (source, seq, owner, status, fence, claimed_at)
+			SELECT 'random', gen_random_uuid(), 'postgres', 'd', 0, clock_timestamp() - (100 - i % 10) * interval '10 days' FROM generate_series(1, $n) AS i},
+	  'INSERT INTO purged TABLE idem.claim', 'VACUUM (FREEZE, ANALYZE) idem.claim, purged';
+	my @sides = map {
+		my $side = $_;
+		sub {
+			my $lsn = sql('SELECT pg_current_wal_insert_lsn()');
+			my $from = Time::HiRes::time();
+			sql(sprintf($measure->{$side}, 1000 - 10 * $round + 5), $conninfo);
+			my $took = Time::HiRes::time() - $from;
+
+			push @{ $wal{$side} }, sql("SELECT pg_current_wal_insert_lsn() - '$lsn'");
+			return $n / 10 / $took;
+		}
+	} 'a', 'b';
+	$row->{pairs} = pairs(
+		5,
+		sub {
+			$round = $_[0] + 1;
+			sql($_) foreach 'VACUUM idem.claim, purged', 'CHECKPOINT';
+		},
+		@sides);
+	foreach my $table ('idem.claim', 'purged')
+	{
+		my $left = sql("SELECT count(*) FROM $table");
+		die "$left rows are left in $table\n" if $left != $n - @{ $row->{pairs} } * $n / 10;
+	}
+	$row->{note} = sprintf 'WAL: %.2f of its', Report::quantile(0.5, @{ $wal{a} }) / Report::quantile(0.5, @{ $wal{b} });
 	return;
 }
 
@@ -496,6 +538,7 @@ sub conditions
 	push @words, 'a transaction each' if $kind eq 'wal';
 	push @words, 'time in the trigger, ' . Report::number(calls($measure, 100)) . ' rows' if $kind eq 'trigger';
 	push @words, Report::number($effort->{keys}) . " keys, loop in the server, $clock" if $kind eq 'large';
+	push @words, Report::number($effort->{keys}) . ' random keys, a tenth of them due' if $kind eq 'purge';
 	push @words, Report::number(calls($measure, 1000)) . ' calls, grown by' if $kind eq 'memory';
 	push @words, Report::number(max(10, $measure->{n} * $effort->{holds})) . ' overdue holds' if $kind eq 'p99';
 	push @words, $measure->{with} if $measure->{with};

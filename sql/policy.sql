@@ -219,6 +219,14 @@ DROP PROCEDURE regress_policy_purge;
 DROP TABLE regress_policy_child, regress_policy_child_hold, regress_policy_child_spent, regress_policy_child_rate;
 ANALYZE idem.claim, idem.hold, idem.token_spent, idem.token_rate;
 SELECT relname FROM pg_class WHERE relnamespace = 'idem'::regnamespace AND relhassubclass;
+-- a few sources, none of whose keys are looked at
+TRUNCATE idem.policy, idem.claim, idem.hold;
+SELECT idem_policy('b', '3 days'), idem_policy('f', '1 day');
+SELECT count(pg_temp.put(s, a, a, ' ' || extract(day FROM a))) FROM unnest('{b, e, f}'::text[]) s, unnest('{2 days, 5 days, 9 days}'::interval[]) a;
+CALL idem_purge();
+SELECT pg_temp.left();
+CALL idem_purge('6 days', 2);
+SELECT pg_temp.left();
 -- many sources in one window, each by its own retention
 TRUNCATE idem.policy, idem.claim, idem.hold;
 SELECT count(idem_policy('s' || i, i * interval '1 hour', CASE i % 3 WHEN 0 THEN 'unix' END)) FROM generate_series(1, 300) i;

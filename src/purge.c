@@ -59,6 +59,9 @@
 /* How often marks may be raised to no effect: once more for each change. */
 #define MAX_TRIES			100
 
+/* For so many policies a range is gone over once more each. */
+#define FEW_POLICIES		4
+
 /*
  * What is purged, and by which statements.  In_range: first place, place
  * behind the last, cutoff, and the source (null: all) or the present time.
@@ -129,10 +132,12 @@ static bool raise_marks(Run *run, Oid owner);
 static bool is_wanted(const Run *run, const IdemPolicy *policy);
 static TimestampTz latest_cutoff(const Run *run);
 static bool same_cutoff_for_all(const Run *run);
+static bool few_cutoffs(const Run *run);
 static bool has_places(Relation heap);
 static bool purge_blocks(Run *run, uint64 *removed);
 static void window_end(Run *run, BlockNumber end, BlockNumber *block,
 					   OffsetNumber *offset);
+static uint64 remove_by_source(Run *run, const Datum *range);
 static uint64 remove_due(Run *run, Datum *range, bool *nulls);
 static bool purge_keys(Run *run, uint64 *removed);
 static bool purge_sourced_keys(Run *run, uint64 *removed);
@@ -363,6 +368,21 @@ same_cutoff_for_all(const Run *run)
 	return run->policies->n == 1;	/* the shared mark */
 }
 
+/*
+ * Are there only a few policies, and none that looks at keys?  Then it is
+ * cheaper to go over a range once for each of them.
+ */
+static bool
+few_cutoffs(const Run *run)
+{
+	if (run->source != NULL || run->policies->n > 1 + FEW_POLICIES)
+		return false;
+	for (int i = 0; i < run->policies->n; i++)
+		if (run->policies->policies[i].nkey_times > 0)
+			return false;
+	return true;
+}
+
 /* Can the rows of a table be read in the order of its blocks? */
 static bool
 has_places(Relation heap)
@@ -407,8 +427,14 @@ purge_blocks(Run *run, uint64 *removed)
 
 	if (same_cutoff_for_all(run))
 		*removed = execute(run, run->purge->in_range, values, nulls, NULL, NULL, 0);
-	else
+	else if (!few_cutoffs(run))
 		*removed = remove_due(run, values, nulls);
+	else
+	{
+		*removed = remove_by_source(run, values);
+		if (run->cutoff != DT_NOBEGIN)
+			*removed += remove_due(run, values, nulls);
+	}
 	return run->block < Min(run->end, nblocks);
 }
 
@@ -453,6 +479,25 @@ window_end(Run *run, BlockNumber end, BlockNumber *block, OffsetNumber *offset)
 		(*block)++;
 		*offset = FirstOffsetNumber;
 	}
+}
+
+/* Removes what is due in a range of each source with a policy. */
+static uint64
+remove_by_source(Run *run, const Datum *range)
+{
+	uint64		removed = 0;
+
+	for (int i = 0; i < run->policies->n; i++)
+	{
+		const IdemPolicy *policy = &run->policies->policies[i];
+		Datum		values[4] = {range[0], range[1],
+			TimestampTzGetDatum(policy->cutoff),
+		CStringGetTextDatum(policy->source)};
+
+		if (policy->in_force)
+			removed += execute(run, run->purge->in_range, values, NULL, NULL, NULL, 0);
+	}
+	return removed;
 }
 
 /* Removes what is due in a range, judged row by row; answers how many. */
