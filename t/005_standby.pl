@@ -27,6 +27,7 @@ my $standby = PostgreSQL::Test::Cluster->new('standby');
 $standby->init_from_backup($primary, 'base', has_streaming => 1);
 $standby->start;
 
+$primary->safe_psql('postgres', q(SELECT FROM idem_begin('sms', 'running', '1 hour')));
 $primary->safe_psql('postgres', q(SELECT idem_claim('web', 'later'), idem_respond('web', 'later', '{"b" : 2}')));
 my $open = IdemTest::Session->new($primary);
 $open->ask(q(BEGIN; SELECT idem_claim('web', 'uncommitted')));
@@ -48,7 +49,12 @@ SELECT idem_response('web', 'before'), status FROM idem_lookup('web', 'later');
 SQL
 	'["a",   1]|done', '… through SQL too');
 
+is($standby->safe_psql('postgres', "SET idem.force_sql = $_; SELECT source, seq, status, fence FROM idem_unsettled()"), 'sms|running|running|1', "force_sql $_: what is unsettled is listed")
+  foreach qw(off on);
+
 foreach my $call (
+	q(SELECT * FROM idem_handle('web', 'new', 'work', '{}')),
+	q(SELECT * FROM idem_begin_batch('web', ARRAY['new'])),
 	q(SELECT idem_claim('web', 'new')),
 	q(SELECT idem_claim('web', 'before')),
 	q(SELECT idem_claim('web', 'new', wait => false)),
