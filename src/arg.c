@@ -32,6 +32,7 @@
 #define MAX_INTERVAL_YEARS	1000
 
 static bool too_long(const Interval *value, int sign);
+
 /*
  * The types that a key may have, each with the function that makes its text;
  * what is text already needs none.  The text of each depends on the value

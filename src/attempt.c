@@ -131,7 +131,7 @@ idem_renew(PG_FUNCTION_ARGS)
 			continue;
 
 		idem_claim_set(&row, CLAIM_LEASE_UNTIL, false,
-				   TimestampTzGetDatum(idem_time_after(GetCurrentTimestamp(), ttl)));
+					   TimestampTzGetDatum(idem_time_after(GetCurrentTimestamp(), ttl)));
 		renewed = idem_store_update(&store, &row, row.values, row.nulls);
 	}
 	idem_store_close(&store);
@@ -205,7 +205,7 @@ finish(FunctionCallInfo fcinfo, IdemClaimStatus outcome)
 			idem_claim_set(&row, CLAIM_UNSETTLED_SINCE, true, (Datum) 0);
 		idem_claim_set(&row, CLAIM_RESPONSE, isnull, response);
 		idem_claim_set(&row, CLAIM_COMPLETED_AT, outcome == CLAIM_OPEN,
-				   TimestampTzGetDatum(GetCurrentTimestamp()));
+					   TimestampTzGetDatum(GetCurrentTimestamp()));
 		finished = idem_store_update(&store, &row, row.values, row.nulls);
 	}
 	idem_store_close(&store);

@@ -44,7 +44,8 @@ typedef enum IdemClaimStatus
 	CLAIM_EXPIRED = 'x',		/* what running becomes with time */
 	CLAIM_TAKEN = 't',			/* by this very call */
 	CLAIM_BUSY = 'b',			/* in the hands of another open transaction */
-	CLAIM_GONE = 'g',			/* older than what its source's policy remembers */
+	CLAIM_GONE = 'g',			/* older than what its source's policy
+								 * remembers */
 	CLAIM_INVALID = 'i'			/* its time cannot be read */
 } IdemClaimStatus;
 

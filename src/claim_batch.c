@@ -81,7 +81,7 @@ Datum
 idem_claim_batch(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	Batch		batch = {.take = {.status = CLAIM_DONE, .gone_is_answer = true}};
+	Batch		batch = {.take = {.status = CLAIM_DONE,.gone_is_answer = true}};
 	bool		wait;
 
 	get_batch(fcinfo, &batch);
@@ -114,7 +114,7 @@ Datum
 idem_begin_batch(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	Batch		batch = {.take = {.status = CLAIM_RUNNING, .gone_is_answer = true}};
+	Batch		batch = {.take = {.status = CLAIM_RUNNING,.gone_is_answer = true}};
 	bool		wait;
 
 	get_batch(fcinfo, &batch);

@@ -285,11 +285,11 @@ static IdemKeptPlan kept_plans[IDEM_PLANS] = {
 	},
 
 	/*
-	 * The purge.  Of claims and holds a range of rows is removed at once where
-	 * one cutoff, $3, is right for all; otherwise those that may be due are
-	 * read, judged in C, and removed by their places.  Where a row has no
-	 * place that means anything, a window of keys is read and they are removed
-	 * by key.  Each removal judges again what was changed meanwhile.
+	 * The purge.  Of claims and holds a range of rows is removed at once
+	 * where one cutoff, $3, is right for all; otherwise those that may be due
+	 * are read, judged in C, and removed by their places.  Where a row has no
+	 * place that means anything, a window of keys is read and they are
+	 * removed by key.  Each removal judges again what was changed meanwhile.
 	 */
 	[IDEM_PLAN_CLAIM_PURGE_RANGE] = {
 		.text = "DELETE FROM idem.claim" IN_RANGE OF_SOURCE_4 CLAIM_ENDED " $3",
@@ -608,7 +608,7 @@ void
 idem_plan_lock_timeout(int ms)
 {
 	int			nestlevel = NewGUCNestLevel();
-	char		text[64];
+	char text[	64];
 
 	(void) set_config_option("citus.propagate_set_commands", "local",
 							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
