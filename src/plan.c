@@ -608,16 +608,16 @@ void
 idem_plan_lock_timeout(int ms)
 {
 	int			nestlevel = NewGUCNestLevel();
-	char text[	64];
+	char		command[64];
 
 	(void) set_config_option("citus.propagate_set_commands", "local",
 							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
 							 true, 0, false);
-	snprintf(text, sizeof(text), "SET LOCAL lock_timeout = %d", ms);
+	snprintf(command, sizeof(command), "SET LOCAL lock_timeout = %d", ms);
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	if (SPI_execute(text, false, 0) != SPI_OK_UTILITY)
-		elog(ERROR, "SPI_execute failed for \"%s\"", text);
+	if (SPI_execute(command, false, 0) != SPI_OK_UTILITY)
+		elog(ERROR, "SPI_execute failed for \"%s\"", command);
 	SPI_finish();
 	AtEOXact_GUC(true, nestlevel);
 }
