@@ -404,6 +404,7 @@ split_fields(const char *text, const char *ends)
 	initStringInfo(&field);
 	while (at != NULL && *++at != '\0')
 	{
+		CHECK_FOR_INTERRUPTS();
 		if (!quoted && (*at == ',' || strchr(ends, *at) != NULL))
 		{
 			fields = lappend(fields, empty ? NULL : pstrdup(field.data));
