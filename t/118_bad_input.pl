@@ -82,7 +82,7 @@ my %odd = (
 		q{ROW(1, 2)::partitioned}, q{(SELECT v FROM view v LIMIT 1)}, q{(SELECT c FROM pg_class c LIMIT 1)}, q{ROW(1)::dtype}, q{'x'::text}, q{'{1,2}'::int[]}, q{ROW(3, 1, 'a', 'nosuch')::product} ],
 	'"any"' => [ q{'abc'}, q{NULL}, q{NULL::int}, q{'1'::text}, '1.5', '1e30', q{'NaN'::float8}, 'ARRAY[1]', 'ROW(1, 2)', '1, 2', q{VARIADIC '{1}'::int[]}, q{VARIADIC '{}'::int[]}, q{VARIADIC NULL::int[]},
 		q{VARIADIC '{{1}}'::int[]}, q{VARIADIC '{NULL}'::int[]}, q{VARIADIC ARRAY[1, 2, 3]}, q{'\\x0001'::bytea}, q{'{}'::json}, q{'(1,1)'::point}, 'now()', q{'infinity'::timestamptz}, 'true', '9223372036854775807',
-		'-2147483648', q{repeat('9', 1000000)}, q{B'101'}, q{'[1,2)'::int4range}, q{'product'::regclass}, q{'1 day'::interval}, q{'a'::"char"}, q{'a'::name}, q{'00000000-0000-0000-0000-000000000000'::uuid},
+		'-2147483648', q{repeat('9', 1000000)}, q{B'101'}, q{'[1,2)'::int4range}, q{'product'::regclass}, q{'1 day'::interval}, q{'a'::"char"::text}, q{'a'::name}, q{'00000000-0000-0000-0000-000000000000'::uuid},
 		q{'1'::ctype_array}, q{1::positive}, q{'apple'::fruit}, q{'-infinity'::date}, '-0.0::float4', q{'10.0.0.1'::inet}, join(', ', (1) x 90) ]);
 
 $node->safe_psql('postgres', q{
@@ -148,6 +148,8 @@ for (split /\n/, $node->safe_psql('postgres', q{
 {
 	my ($name, $kind, $returns, $names, $types, $errors) = split /\|/, $_, 6;
 	next if $returns eq 'trigger';
+	# the forms of the row functions with text[]: what is text or untyped among the values for "any" goes to them
+	next if $name =~ /^idem_(?:deduct|lock_row|advance)$/ && $types =~ /text\[\]$/;
 	push @functions, { name => $name, kind => $kind, args => [ split /,/, $names // '' ], types => [ map { s/^anycompatiblearray$/text[]/r =~ s/^anycompatible$/text/r } split /,/, $types // '' ],
 		errors => { map { $_ => 1 } ($errors // '') =~ /\b([0-9A-Z]{5})\b/g } };
 }
