@@ -36,6 +36,7 @@ OBJS = \
 	src/policy.o \
 	src/purge.o \
 	src/reassign.o \
+	src/result.o \
 	src/row.o \
 	src/row_insert.o \
 	src/rowspec.o \

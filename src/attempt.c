@@ -36,8 +36,7 @@
  */
 #include "claim.h"
 
-#include "access/htup_details.h"
-#include "funcapi.h"
+#include "catalog/pg_type.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
@@ -62,13 +61,21 @@ PG_FUNCTION_INFO_V1(idem_fail);
 Datum
 idem_begin(PG_FUNCTION_ARGS)
 {
+	static IdemResultType type = {
+		.ncolumns = 4,
+		.columns = {
+			{"status", TEXTOID},
+			{"fence", INT8OID},
+			{"response", JSONOID},
+			{"lease_until", TIMESTAMPTZOID}
+		}
+	};
 	Datum		key[CLAIM_KEYS];
 	IdemTake	take = {.status = CLAIM_RUNNING};
 	bool		wait;
 	IdemStore	store;
 	IdemRow		row;
 	IdemClaimStatus status;
-	TupleDesc	desc;
 	Datum		values[4];
 	bool		nulls[4];
 
@@ -77,9 +84,6 @@ idem_begin(PG_FUNCTION_ARGS)
 	take.takeover = idem_arg_bool(fcinfo, 4, "takeover");
 	wait = idem_arg_bool(fcinfo, 5, "wait");
 	take.request = idem_arg_digest(fcinfo, 3);
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
-
 	idem_store_open(&store, &idem_claim_table, IDEM_WRITE, wait);
 	status = idem_claim_take(&store, key, &take, &row);
 	if (status != CLAIM_TAKEN)
@@ -97,8 +101,7 @@ idem_begin(PG_FUNCTION_ARGS)
 	values[3] = row.values[CLAIM_LEASE_UNTIL];
 	nulls[3] = row.nulls[CLAIM_LEASE_UNTIL];
 
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc),
-													  values, nulls)));
+	PG_RETURN_DATUM(idem_result_row(&type, values, nulls));
 }
 
 /*

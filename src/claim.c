@@ -22,9 +22,8 @@
  */
 #include "claim.h"
 
-#include "access/htup_details.h"
-#include "funcapi.h"
 #include "miscadmin.h"
+#include "catalog/pg_type.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
@@ -176,6 +175,18 @@ idem_response(PG_FUNCTION_ARGS)
 Datum
 idem_lookup(PG_FUNCTION_ARGS)
 {
+	static IdemResultType type = {
+		.ncolumns = 7,
+		.columns = {
+			{"status", TEXTOID},
+			{"fence", INT8OID},
+			{"response", JSONOID},
+			{"claimed_at", TIMESTAMPTZOID},
+			{"completed_at", TIMESTAMPTZOID},
+			{"lease_until", TIMESTAMPTZOID},
+			{"owner", NAMEOID}
+		}
+	};
 	static const IdemClaimColumn columns[] = {
 		CLAIM_STATUS, CLAIM_FENCE, CLAIM_RESPONSE, CLAIM_CLAIMED_AT,
 		CLAIM_COMPLETED_AT, CLAIM_LEASE_UNTIL, CLAIM_OWNER
@@ -183,16 +194,12 @@ idem_lookup(PG_FUNCTION_ARGS)
 	Datum		key[CLAIM_KEYS];
 	IdemStore	store;
 	IdemRow		row;
-	TupleDesc	desc;
 	Datum		values[lengthof(columns)];
 	bool		nulls[lengthof(columns)];
 	const IdemTake take = {.gone_is_answer = true};
 	IdemClaimStatus unknown = CLAIM_TAKEN;
 
 	idem_claim_key(fcinfo, key);
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
-
 	idem_store_open(&store, &idem_claim_table, IDEM_READ, false);
 	idem_store_read(&store, key, &row);
 	if (row.presence == IDEM_ABSENT)
@@ -230,8 +237,7 @@ idem_lookup(PG_FUNCTION_ARGS)
 			nulls[i] = row.nulls[columns[i]];
 		}
 	}
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc),
-													  values, nulls)));
+	PG_RETURN_DATUM(idem_result_row(&type, values, nulls));
 }
 
 /*

@@ -23,7 +23,6 @@
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
-#include "funcapi.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "optimizer/optimizer.h"
@@ -73,17 +72,19 @@ idem_call(PG_FUNCTION_ARGS)
 Datum
 idem_handle(PG_FUNCTION_ARGS)
 {
-	TupleDesc	desc;
+	static IdemResultType type = {
+		.ncolumns = 2,
+		.columns = {
+			{"replayed", BOOLOID},
+			{"response", JSONOID}
+		}
+	};
 	Datum		values[2];
 	bool		nulls[2] = {false, false};
 
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
-
 	values[0] = BoolGetDatum(call_once(fcinfo, &values[1]));
 	nulls[1] = values[1] == (Datum) 0;
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc),
-													  values, nulls)));
+	PG_RETURN_DATUM(idem_result_row(&type, values, nulls));
 }
 
 

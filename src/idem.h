@@ -83,4 +83,23 @@ typedef enum IdemAccess
 
 extern void idem_check_access(IdemAccess access);
 
+/* result.c: the rows that functions of the API answer with */
+#define IDEM_RESULT_MAX		8
+
+typedef struct IdemColumn
+{
+	const char *name;
+	Oid			type;
+} IdemColumn;
+
+typedef struct IdemResultType
+{
+	int			ncolumns;
+	IdemColumn	columns[IDEM_RESULT_MAX];
+	struct TupleDescData *desc; /* NULL until the first row */
+} IdemResultType;
+
+extern Datum idem_result_row(IdemResultType *type, const Datum *values,
+							 const bool *nulls);
+
 #endif							/* IDEM_H */

@@ -47,10 +47,8 @@
  */
 #include "lock.h"
 
-#include "access/htup_details.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
-#include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -193,15 +191,21 @@ idem_unlock(PG_FUNCTION_ARGS)
 Datum
 idem_lock_lookup(PG_FUNCTION_ARGS)
 {
+	static IdemResultType type = {
+		.ncolumns = 5,
+		.columns = {
+			{"held", BOOLOID},
+			{"fence", INT8OID},
+			{"locked_at", TIMESTAMPTZOID},
+			{"lease_until", TIMESTAMPTZOID},
+			{"owner", NAMEOID}
+		}
+	};
 	Datum		name = get_name(fcinfo);
 	IdemStore	store;
 	IdemRow		row;
-	TupleDesc	desc;
 	Datum		values[5] = {BoolGetDatum(false)};
 	bool		nulls[5] = {false, true, true, true, true};
-
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
 
 	idem_store_open(&store, &idem_lock_table, IDEM_READ, IDEM_NO_WAIT);
 	idem_store_read(&store, &name, &row);
@@ -221,8 +225,7 @@ idem_lock_lookup(PG_FUNCTION_ARGS)
 		values[4] = DirectFunctionCall1(text_name, row.values[LOCK_OWNER]);
 		nulls[4] = false;
 	}
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc),
-													  values, nulls)));
+	PG_RETURN_DATUM(idem_result_row(&type, values, nulls));
 }
 
 /*

@@ -95,12 +95,6 @@ typedef struct IdemKeptPlan
 	struct _SPI_plan *plan;		/* NULL until the first use */
 } IdemKeptPlan;
 
-typedef struct IdemColumn
-{
-	const char *name;
-	Oid			type;
-} IdemColumn;
-
 /*
  * A table of ours, as the script makes it.  Its primary key is its first nkeys
  * columns, each text COLLATE "C" or int4; only keys all of text can be
