@@ -11,11 +11,14 @@
  * Hot tables are distributed by the first column of their key, which every one
  * of their statements names: each goes to one shard, whose unique index has the
  * last word on a key, as on one server.  Small tables that every node reads are
- * reference tables.  idem.claim begins a co-location group of its own, which no
- * table of the application joins by default: rows of ours are written as their
- * owner, and Citus refuses a transaction that writes to the same or a
- * co-located shard as two roles (25001).  Whoever wants that says so with
- * colocate_with, and does claim and work in a function that Citus delegates.
+ * reference tables.  No table of the application is to be co-located with ours
+ * by default: rows of ours are written as their owner, and Citus refuses a
+ * transaction that writes to co-located shards as two roles (25001).  Whoever
+ * wants that says so with colocate_with, and does claim and work in a function
+ * that Citus delegates.  To ask for a group of our own is not enough.  By
+ * default Citus puts a new table into the oldest group of the same type and
+ * number of shards, and counts as one type what has another collation, to
+ * refuse it then.  So ours have one shard more than citus.shard_count.
  *
  * None of our functions is delegated.  A delegated call goes to another node
  * over a connection of the caller's role, outside of the caller's session: a

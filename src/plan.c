@@ -444,9 +444,14 @@ static IdemKeptPlan kept_plans[IDEM_PLANS] = {
 		.nargs = 1,
 		.argtypes = {TEXTOID}
 	},
+
+	/* one shard more than usual: see distribute.c */
 	[IDEM_PLAN_CITUS_DISTRIBUTE] = {
 		.text = "SELECT FROM pg_catalog.create_distributed_table($1, $2,"
-		" colocate_with => $3)",
+		" colocate_with => $3,"
+		" shard_count => CASE WHEN $3 OPERATOR(pg_catalog.=) 'none' THEN"
+		" pg_catalog.current_setting('citus.shard_count')::pg_catalog.int4"
+		" OPERATOR(pg_catalog.+) 1 END)",
 		.expected = SPI_OK_SELECT,
 		.nargs = 3,
 		.argtypes = {REGCLASSOID, TEXTOID, TEXTOID}

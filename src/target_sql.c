@@ -320,9 +320,16 @@ append_key(StringInfo text, const IdemRowSpec *spec)
 		char		param[16];
 		Oid			left;
 		Oid			right;
+		Oid			type;
+		int32		typmod;
+		Oid			collation;
 
 		appendStringInfoString(text, i > 0 ? " AND " : " WHERE ");
-		if (OidIsValid(key->collation))
+
+		/* Citus does not see the column that it distributes by through this */
+		get_atttypetypmodcoll(spec->heap, key->attnum, &type, &typmod,
+							  &collation);
+		if (OidIsValid(key->collation) && key->collation != collation)
 			name = psprintf("(%s COLLATE %s)", name,
 							collation_name(key->collation));
 		snprintf(param, sizeof(param), "$%d", i + 1);
