@@ -246,6 +246,14 @@ return [
 	},
 
 	{
+		id => 'policy', core => 1,
+		what => 'first claim under a policy with key_time', against => 'the same of a source without a policy',
+		kind => 'loop', fresh => 'idem.claim', n => 2_000, keys => 'time_keys', before => q{SELECT idem_policy('timed', '1 day', 'unix')},
+		a => q{done := idem_claim('timed', k)},
+		b => q{done := idem_claim('bench', k)},
+		floor => 0.96, goal => 0.98, count => {},
+	},
+	{
 		id => 'P14', core => 1,
 		what => 'idem_purge', against => 'DELETE of ranges of blocks, with a commit after 10,000 rows',
 		kind => 'purge',

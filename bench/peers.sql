@@ -172,6 +172,10 @@ $$;
 CREATE FUNCTION random_keys(first bigint, n bigint) RETURNS text[] LANGUAGE sql AS $$
 	SELECT array_agg(gen_random_uuid()::text) FROM generate_series(first, first + n - 1)
 $$;
+-- … or of milliseconds, from now on
+CREATE FUNCTION time_keys(first bigint, n bigint) RETURNS text[] LANGUAGE sql AS $$
+	SELECT array_agg((extract(epoch FROM clock_timestamp()) * 1000)::bigint || '-' || i ORDER BY i) FROM generate_series(first, first + n - 1) AS i
+$$;
 -- seconds, of the processor if clock.c could be compiled
 SELECT :'clock' = 'processor' AS by_processor \gset
 \if :by_processor

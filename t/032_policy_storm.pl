@@ -31,11 +31,15 @@ $node->safe_psql(
 			WHEN 'batch' THEN ran := ARRAY(SELECT seq FROM idem_claim_batch('storm', ARRAY[some_key(), some_key(), some_key(), key]) WHERE claimed);
 			WHEN 'begin' THEN ran := ARRAY(SELECT key WHERE (SELECT status FROM idem_begin('storm', key, '1 hour')) = 'granted');
 				PERFORM idem_complete('storm', r, 1) FROM unnest(ran) r;
+			-- an order is confirmed once, however often it is reserved
+			WHEN 'order' THEN IF idem_stock_reserve('storm', key, 'item', 1) THEN
+				ran := ARRAY(SELECT key WHERE (SELECT idem_stock_confirm('storm', key)));
+			END IF;
 		END CASE;
 		IF random() < 0.1 THEN
 			RAISE EXCEPTION 'changed its mind';
 		END IF;
-		INSERT INTO effect SELECT r, how FROM unnest(ran) r;
+		INSERT INTO effect SELECT CASE how WHEN 'order' THEN 'order ' ELSE '' END || r, how FROM unnest(ran) r;
 	EXCEPTION WHEN OTHERS THEN
 		IF SQLSTATE NOT IN ('ID410', 'ID409', 'P0001', '40001', '40P01') THEN
 			RAISE;
@@ -50,7 +54,7 @@ sub storm
 	my ($key_time, %options) = @_;
 	my (@jobs, @files);
 
-	$node->safe_psql('postgres', "TRUNCATE effect, said, idem.claim, idem.policy; SELECT idem_policy('storm', '300 milliseconds', '$key_time')");
+	$node->safe_psql('postgres', "TRUNCATE effect, said, idem.claim, idem.hold, idem.stock, idem.policy; SELECT idem_stock_add('item', 1000000),  idem_policy('storm', '300 milliseconds', '$key_time')");
 	my $start = sub {
 		my ($clients, $options, @scripts) = @_;
 		my @arguments;
@@ -69,7 +73,7 @@ sub storm
 	};
 	for my $route (qw(off on))
 	{
-		$start->(2, "-c idem.force_sql=$route -c default_transaction_isolation=" . $_ =~ s/ /\\ /r, map { "SELECT storm('$_');\n" } qw(claim claim batch begin))
+		$start->(2, "-c idem.force_sql=$route -c default_transaction_isolation=" . $_ =~ s/ /\\ /r, map { "SELECT storm('$_');\n" } qw(claim claim batch begin order))
 		  for 'read committed', 'repeatable read', 'serializable';
 	}
 	$start->(1, '', "CALL idem_purge();\n", "CALL idem_purge(source => 'storm', batch => 5);\n");
