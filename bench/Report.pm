@@ -180,19 +180,73 @@ sub markdown
 	return join "\n", full_table($run, 1), full_table($run, 0);
 }
 
+# What README shows, at most eight rows: the number, what is done, how the conditions begin.
+my @front = (
+	[ 'P1', qr/first claim/, '8 clients' ],
+	[ 'P4', qr/idem_call/, '8 clients' ],
+	[ 'P5', qr/idem_call/, '8 clients' ],
+	[ 'P6', qr/batch/, 'loop in the server, processor time, ascending keys' ],
+	[ 'P8', qr/idem_call/, '8 clients' ],
+	[ 'P9', qr/claim/, '8 clients' ],
+	[ 'P12', qr/reserve/, '32 clients' ],
+	[ 'P13', qr/idem_state/, '' ]);
+
+# the first row that fits each
+sub front_rows
+{
+	my ($run) = @_;
+
+	return grep { defined } map {
+		my ($id, $what, $conditions) = @$_;
+		(grep { $_->{id} eq $id && !$_->{skipped} && $_->{what} =~ $what && index($_->{conditions}, $conditions) == 0 } @{ $run->{rows} })[0]
+	} @front;
+}
+
+# for README: a row, its ratio, no more
+sub front_table
+{
+	my ($run) = @_;
+	my ($machine, $software) = facts($run);
+	my $text = "| idem | beside it | | times as fast |\n|---|---|---|---|\n";
+
+	foreach my $row (front_rows($run))
+	{
+		$text .= '| ' . join(' | ', map { s/\|/\\|/gr } $row->{what}, $row->{against}, plain($row->{conditions}), ratio($row)) . " |\n";
+	}
+	return "$machine  \n$software\n\n$text";
+}
+
 # what has floors and goals, in short
-sub short_table
+sub compact_table
 {
 	my ($run) = @_;
 
 	return facts_in_markdown($run) . table(
 		[ grep { $_->{core} } @{ $run->{rows} } ],
-		[ '', 'idem', 'against', 'conditions', 'ratio [95 % interval]', 'floor', 'goal', 'verdict' ],
+		[ '', 'idem', 'beside it', 'conditions', 'ratio [95 % interval]', '' ],
 		sub {
 			my ($row) = @_;
 
-			return ($row->{conditions}, $row->{skipped} ? '' : ratio($row), map({ limit($row, $_) } qw(floor goal)), verdict($row));
+			return (plain($row->{conditions}), $row->{skipped} ? ('', 'not measured') : (ratio($row), $row->{absolute} ? '' : side($row)));
 		});
+}
+
+# the conditions of a row, without those that are the same for all
+sub plain
+{
+	my ($conditions) = @_;
+
+	$conditions =~ s/, synchronous_commit on|, processor time|, ascending keys|, a transaction each//g;
+	return $conditions;
+}
+
+# better, worse, or no difference, as the interval of a row says
+sub side
+{
+	my ($row) = @_;
+	my ($low, $high) = $row->{lower} ? (1 / $row->{high}, 1 / $row->{low}) : @$row{ 'low', 'high' };
+
+	return $low > 1 ? 'better' : $high < 1 ? 'worse' : 'no difference';
 }
 
 # all about it, or about the peers
@@ -306,60 +360,106 @@ sub clean
 
 # --- the chart ---
 
-# Bars from 1 to the ratio, on a logarithmic scale; what is lower the better is turned over, so that right is good for idem.
+my %colour = (better => '#3f8f5b', 'no difference' => '#9a9a9a', worse => '#c0554a');
+
+# chart(RUN, ROW...): bars from 1 to the ratio, on a logarithmic scale, 830 pixels wide; what is lower the better is turned over, so that
+# right is good for idem. Beside each stands what is done and what it is compared with, on as many lines as that takes.
 sub chart
 {
-	my ($run) = @_;
-	my @rows = grep { !$_->{skipped} && !$_->{absolute} } @{ $run->{rows} };
-	my ($left, $width, $step, $top) = (800, 420, 20, 70);
-	my @bars = map {
-		my $row = $_;
-		my %bar = map { $_ => $row->{lower} ? 1 / $row->{$_} : $row->{$_} } grep { $row->{$_} } qw(ratio low high floor goal);
-		@bar{ 'low', 'high' } = @bar{ 'high', 'low' } if $row->{lower};
-		\%bar
-	} @rows;
-	my ($least, $most) = (min(0.5, map { $_->{low} } @bars), max(2, map { max(grep { defined } @$_{qw(high floor goal)}) } @bars));
+	my ($run, @rows) = @_;
+	@rows = grep { !$_->{skipped} && !$_->{absolute} } @rows;
+	my ($left, $width, $top) = (430, 320, 84);
+	my @bars = map { bar($_) } @rows;
+	my ($least, $most) = (min(0.5, map { $_->{low} } @bars), max(2, map { $_->{high} } @bars));
 	my $x = sub { $left + $width * log($_[0] / $least) / log($most / $least) };
-	my $height = $top + $step * @rows + 30;
+	my $y = $top;
 	my @svg;
 
-	push @svg, sprintf '<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %d %d" font-family="sans-serif" font-size="11">',
-	  $left + $width + 70, $height, $left + $width + 70, $height;
-	push @svg, '<rect width="100%" height="100%" fill="white"/>';
-	push @svg, text(10, 20, 'idem beside other ways: how many times as fast, with 95 % intervals', 'font-size="15" font-weight="bold"');
-	push @svg, text(10, 38, "$run->{date}, PostgreSQL $run->{server}, $run->{processor}, $run->{cores} cores", 'fill="#555"');
-	push @svg, text(10, 54, 'Right of the line idem is better. Thin mark: floor, thick mark: goal. (turned over): where lower is better.', 'fill="#555"');
+	foreach my $i (0 .. $#rows)
+	{
+		my ($row, $bar) = ($rows[$i], $bars[$i]);
+		my @lines = labels($row);
+		my $middle = $y + 7.5 * @lines + 4;
+		my ($from, $to) = sort { $a <=> $b } $x->(1), $x->($bar->{ratio});
+		my $color = $colour{ side($row) };
 
-	# a scale of 1, 2, 5
+		push @svg, '<g>', '<title>' . escaped("$row->{what}, against $row->{against}, $row->{conditions}: " . ratio($row)) . '</title>';
+		push @svg, map { text($left - 12, $y + 15 * $_ + 15, @{ $lines[$_] }) } 0 .. $#lines;
+		push @svg, sprintf '<rect x="%.1f" y="%.1f" width="%.1f" height="18" fill="%s"/>', $from, $middle - 9, max(1, $to - $from), $color;
+		push @svg, sprintf '<line x1="%.1f" y1="%.1f" x2="%.1f" y2="%.1f" stroke="#000"/>', $x->($bar->{low}), $middle, $x->($bar->{high}), $middle;
+		push @svg, map { sprintf '<line x1="%.1f" y1="%.1f" x2="%.1f" y2="%.1f" stroke="#000"/>', $x->($_), $middle - 5, $x->($_), $middle + 5 } @$bar{ 'low', 'high' };
+		push @svg, text(max($x->($bar->{high}), $to, $x->(1)) + 8, $middle + 5, short($bar->{ratio}));
+		push @svg, '</g>';
+		$y += 15 * @lines + 8;
+	}
+
+	# a scale of 1, 2, 5, behind the bars
 	foreach my $tick (map { my $ten = 10**$_; ($ten, 2 * $ten, 5 * $ten) } -4 .. 5)
 	{
 		next if $tick < $least || $tick > $most;
 		my $at = $x->($tick);
 
-		push @svg, sprintf '<line x1="%.1f" y1="%d" x2="%.1f" y2="%d" stroke="%s"/>', $at, $top - 4, $at, $height - 24, $tick == 1 ? '#000' : '#ddd';
-		push @svg, text($at, $height - 10, 0 + $tick, 'text-anchor="middle"');
+		unshift @svg, sprintf('<line x1="%.1f" y1="%d" x2="%.1f" y2="%d" stroke="%s"/>', $at, $top - 4, $at, $y, $tick == 1 ? '#000' : '#ddd'),
+		  text($at, $y + 18, 0 + $tick, 'text-anchor="middle"');
 	}
-	foreach my $i (0 .. $#rows)
-	{
-		my ($row, $bar) = ($rows[$i], $bars[$i]);
-		my $y = $top + $step * $i;
-		my ($from, $to) = sort { $a <=> $b } $x->(1), $x->($bar->{ratio});
-		my $good = $row->{verdict} =~ /^(goal met|faster|less)$/ ? '#4a8f5a' : $row->{verdict} =~ /^(floor met|no difference)$/ ? '#c9a227' : '#b5524a';
-		my $label = "$row->{id}  $row->{what}, $row->{conditions}, against $row->{against}" . ($row->{lower} ? ' (turned over)' : '');
+	my $height = $y + 30;
+	return join("\n",
+		sprintf('<svg xmlns="http://www.w3.org/2000/svg" width="830" height="%d" viewBox="0 0 830 %d" font-family="sans-serif" font-size="13">', $height, $height),
+		'<rect width="100%" height="100%" fill="white"/>', legend($run), @svg, '</svg>') . "\n";
+}
 
-		$label =~ s/, synchronous_commit on|, loop in the server, \w+ time|, a transaction each//g;
-		$label = substr($label, 0, 139) . '…' if length $label > 140;
-		push @svg, '<g>', '<title>' . escaped("$row->{what}, against $row->{against}: " . ratio($row) . ", $row->{verdict}") . '</title>';
-		push @svg, text($left - 8, $y + 13, $label, 'text-anchor="end"');
-		push @svg, sprintf '<rect x="%.1f" y="%d" width="%.1f" height="%d" fill="%s"/>', $from, $y + 3, max(1, $to - $from), $step - 7, $good;
-		push @svg, sprintf '<line x1="%.1f" y1="%.1f" x2="%.1f" y2="%.1f" stroke="#000"/>', $x->($bar->{low}), $y + 9.5, $x->($bar->{high}), $y + 9.5;
-		push @svg, map { sprintf '<line x1="%.1f" y1="%d" x2="%.1f" y2="%d" stroke="#000"/>', $x->($_), $y + 6, $x->($_), $y + 13 } @$bar{ 'low', 'high' };
-		push @svg, map { sprintf '<line x1="%.1f" y1="%d" x2="%.1f" y2="%d" stroke="#225" stroke-width="%d"/>', $x->($bar->{$_}), $y + 1, $x->($bar->{$_}), $y + 18, $_ eq 'goal' ? 3 : 1 }
-		  grep { $bar->{$_} } qw(floor goal);
-		push @svg, text($left + $width + 12, $y + 13, short($row->{ratio}));
-		push @svg, '</g>';
+# a row's ratio and interval, so that more is better
+sub bar
+{
+	my ($row) = @_;
+	my %bar = map { $_ => $row->{lower} ? 1 / $row->{$_} : $row->{$_} } qw(ratio low high);
+
+	@bar{ 'low', 'high' } = @bar{ 'high', 'low' } if $row->{lower};
+	return \%bar;
+}
+
+# the title, and what the colours mean
+sub legend
+{
+	my ($run) = @_;
+	my $at = 12;
+	my @svg = (
+		text(12, 24, 'idem beside other ways: how many times as fast', 'font-size="17" font-weight="bold"'),
+		text(12, 44, "$run->{date}, PostgreSQL $run->{server}, $run->{processor}, $run->{cores} cores", 'fill="#555" font-size="12"'));
+
+	foreach my $side ('better', 'no difference', 'worse')
+	{
+		push @svg, sprintf('<rect x="%d" y="56" width="12" height="12" fill="%s"/>', $at, $colour{$side}), text($at + 17, 67, $side, 'font-size="12"');
+		$at += 45 + 7 * length $side;
 	}
-	return join("\n", @svg, '</svg>') . "\n";
+	push @svg, sprintf('<line x1="%d" y1="62" x2="%d" y2="62" stroke="#000"/>', $at, $at + 22), text($at + 28, 67, '95 % interval', 'font-size="12"');
+	return @svg;
+}
+
+# the lines beside a bar, each a text and its attributes
+sub labels
+{
+	my ($row) = @_;
+	my $conditions = plain($row->{conditions});
+
+	return (
+		map({ [ $_, 'text-anchor="end"' ] } wrapped($row->{what} . ($conditions ne '' ? ", $conditions" : ''), 56)),
+		map({ [ $_, 'text-anchor="end" fill="#555" font-size="12"' ] }
+			wrapped("beside $row->{against}" . ($row->{lower} ? ' (lower is better: turned over)' : ''), 50)));
+}
+
+# wrapped(TEXT, LENGTH): its lines, none longer
+sub wrapped
+{
+	my ($text, $length) = @_;
+	my @lines = ('');
+
+	foreach my $word (split / /, $text)
+	{
+		push @lines, '' if length("$lines[-1] $word") > $length;
+		$lines[-1] .= ($lines[-1] eq '' ? '' : ' ') . $word;
+	}
+	return @lines;
 }
 
 sub text
@@ -395,7 +495,8 @@ sub save
 	my ($directory, $run) = @_;
 
 	spew("$directory/bench.json", JSON::PP->new->utf8->canonical->indent->encode($run));
-	spew("$directory/bench.svg", Encode::encode('UTF-8', chart($run)));
+	spew("$directory/bench.svg", Encode::encode('UTF-8', chart($run, @{ $run->{rows} })));
+	spew("$directory/front.svg", Encode::encode('UTF-8', chart($run, front_rows($run))));
 	spew("$directory/bench.md", Encode::encode('UTF-8', markdown($run)));
 	return;
 }
@@ -431,18 +532,22 @@ sub add_instructions
 
 # --- the documents ---
 
-# update(DIRECTORY, RUN, MEASURES, PEERS): what stands between the marks in README.md and doc/performance.md below the directory.
+# Files with marks.
+our @documents = ('README.md', 'doc/performance.md', 'doc/performance-statements.md');
+
+# update(DIRECTORY, RUN, MEASURES, PEERS): what stands between the marks in the documents below the directory.
 sub update
 {
 	my ($directory, $run, $measures, $peers) = @_;
 	my %parts = (
-		short => short_table($run),
+		front => front_table($run),
+		core => compact_table($run),
 		goals => full_table($run, 1),
 		peers => full_table($run, 0),
 		statements => statements($measures),
 		tables => tables($peers));
 
-	foreach my $file ('README.md', 'doc/performance.md')
+	foreach my $file (@documents)
 	{
 		my $text = Encode::decode('UTF-8', slurp("$directory/$file"));
 
