@@ -70,7 +70,8 @@ static bool take(IdemStore *stock, const Order *order, IdemLines *lines,
 static void find_held(IdemStore *holds, const Datum *key, IdemRow *row,
 					  const char *hint);
 static void write_locked(IdemStore *holds, IdemRow *row);
-pg_noreturn static void unknown(const IdemStore *holds, const Datum *key);
+pg_noreturn static void unknown(const IdemStore *holds, const Datum *key,
+								const IdemRow *row);
 static IdemPart *find_part(IdemPart *parts, int n, Datum item);
 static bool has_now(IdemStore *holds, const Datum *key, Datum item,
 					Datum quantity);
@@ -353,7 +354,7 @@ idem_stock_confirm(PG_FUNCTION_ARGS)
 
 		idem_store_find(&holds, key, &row);
 		if (row.presence != IDEM_PRESENT)
-			unknown(&holds, key);
+			unknown(&holds, key, &row);
 		idem_check_owner(&idem_hold_table, key, row.values[HOLD_OWNER]);
 
 		status = idem_hold_status(&row);
@@ -690,7 +691,7 @@ find_held(IdemStore *holds, const Datum *key, IdemRow *row, const char *hint)
 {
 	idem_store_find(holds, key, row);
 	if (row->presence != IDEM_PRESENT)
-		unknown(holds, key);
+		unknown(holds, key, row);
 	idem_check_owner(&idem_hold_table, key, row->values[HOLD_OWNER]);
 	if (idem_hold_status(row) != HOLD_HELD)
 		idem_hold_stale(key, idem_hold_status(row), hint);
@@ -707,9 +708,10 @@ write_locked(IdemStore *holds, IdemRow *row)
 
 /* Nothing is known of an order, or no longer. */
 static void
-unknown(const IdemStore *holds, const Datum *key)
+unknown(const IdemStore *holds, const Datum *key, const IdemRow *row)
 {
-	idem_policy_check_gone(holds, key);
+	if (row->presence == IDEM_ABSENT)
+		idem_policy_check_gone(holds, key);
 	ereport(ERROR,
 			(errcode(ERRCODE_IDEM_NOT_FOUND),
 			 errmsg("there is no such hold"),
