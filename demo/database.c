@@ -137,3 +137,29 @@ text_of(long number)
 	snprintf(text, sizeof(texts[0]), "%ld", number);
 	return text;
 }
+
+/*
+ * What idem has counted of the part until now, for the progress; empty if that is not to be had. By a connection of
+ * its own each time: the parent, who shows progress, goes on forking workers.
+ */
+const char *
+counted_by_idem(void)
+{
+	static char text[96];
+	PGconn	   *conn = connect_to("counters", NULL, NULL);
+	PGresult   *result;
+
+	text[0] = '\0';
+	if (conn == NULL)
+		return text;
+	result = PQexec(conn,
+					"SELECT sum(count), sum(count) FILTER (WHERE outcome = 'duplicate'),"
+					" sum(count) FILTER (WHERE outcome IN ('other request', 'busy', 'gone', 'expired', 'stale', 'refused', 'lost', 'limited', 'short'))"
+					" FROM idem_stat WHERE kind <> 'purge' AND outcome NOT IN ('completed', 'failed', 'confirmed', 'released')");
+	if (PQresultStatus(result) == PGRES_TUPLES_OK && !PQgetisnull(result, 0, 0))
+		snprintf(text, sizeof(text), "; idem: %s came in, %ld duplicates, %ld refused", PQgetvalue(result, 0, 0),
+				 atol(PQgetvalue(result, 0, 1)), atol(PQgetvalue(result, 0, 2)));
+	PQclear(result);
+	PQfinish(conn);
+	return text;
+}

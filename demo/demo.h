@@ -128,6 +128,7 @@ extern PGresult *query_or_error(PGconn *conn, const char *sqlstates, const char 
 extern void execute(PGconn *conn, const char *sql,...) __attribute__((sentinel));
 extern long query_long(PGconn *conn, const char *sql,...) __attribute__((sentinel));
 extern const char *text_of(long number);
+extern const char *counted_by_idem(void);
 
 /* queue.c */
 extern Queue *queue_make(int length, double visibility);

@@ -100,7 +100,7 @@ read_options(int argc, char **argv, const char *purpose, const Option *options, 
 		fail("unexpected argument \"%s\"", argv[optind]);
 }
 
-/* One line that is written over and over on a terminal, and now and then elsewhere. done: it is the last. */
+/* One line that is written over and over on a terminal, and now and then elsewhere, with what idem has counted. done: it is the last. */
 void
 show_progress(bool done, const char *format,...)
 {
@@ -117,6 +117,7 @@ show_progress(bool done, const char *format,...)
 	va_start(args, format);
 	vfprintf(stderr, format, args);
 	va_end(args);
+	fputs(counted_by_idem(), stderr);
 	if (terminal)
 		fputs("\033[K", stderr);	/* what a longer line before left there */
 	if (!terminal || done)

@@ -66,6 +66,8 @@ $demo->{run}->finish;
 is($demo->{run}->full_result(0), 0, 'status') or diag("$demo->{out}\n$demo->{err}");
 like($demo->{out}, qr/^=== orders ok, payments ok, messages ok, sms ok, sale ok$/m, 'all parts');
 unlike($demo->{out}, qr/^(WRONG|PROVES NOTHING)/m, 'verdicts');
+like($demo->{err}, qr/^$_\b.*; idem: [1-9]\d* came in, [1-9]\d* duplicates, \d+ refused\b/m, "the progress of $_ shows what idem has counted")
+  foreach 'call', 'claim', 'payments', 'sms';
 is_tidy($demo, 'at the end');
 
 # the number in a row of a part's table, by column
