@@ -117,16 +117,16 @@ my @verbs = (
 	[ q{SELECT replayed, response FROM idem_handle('w', 'K call', 'place', '{"source":"K","seq":"1"}')}, 't|{"seq": "1", "source": "K"}' ],
 	[ q{SELECT count(*) FROM work WHERE source = 'K'}, '1' ],
 	[ q{SELECT idem_cancel('w', 'K cancel'), idem_claim('w', 'K cancel')}, 'cancelled|f' ],
-	[ q{SELECT status, fence FROM idem_begin('K', 'att')}, 'granted|1' ],
+	[ q{SELECT status, fence FROM idem_begin('K', 'att', '1 hour')}, 'granted|1' ],
 	[ q{SELECT status, fence FROM idem_begin('K', 'att')}, 'running|1' ],
 	[ q{SELECT idem_renew('K', 'att', 1, '1 hour') > now()}, 't' ],
-	[ q{SELECT seq, status, fence FROM idem_begin_batch('K', ARRAY['2', '1', 'att'])}, "2|granted|1\n1|granted|1\natt|running|1" ],
+	[ q{SELECT seq, status, fence FROM idem_begin_batch('K', ARRAY['2', '1', 'att'], '1 hour')}, "2|granted|1\n1|granted|1\natt|running|1" ],
 	[ q{SELECT idem_complete('K', 'att', 1, '{}'), idem_fail('K', '2', 1)}, 't|t' ],
 	[ q{SELECT seq, status FROM idem_unsettled('K', 10) ORDER BY seq}, "1|running\n2|open" ],
-	[ q{SELECT idem_lock('K'), idem_lock('K')}, '1|' ],
-	[ q{SELECT idem_lock_renew('K', 1), idem_lock_check('K', 1)}, 't|' ],
+	[ q{SELECT idem_lock('K', '1 hour'), idem_lock('K')}, '1|' ],
+	[ q{SELECT idem_lock_renew('K', 1, '1 hour'), idem_lock_check('K', 1)}, 't|' ],
 	[ q{SELECT held, fence, owner FROM idem_lock_lookup('K')}, 't|1|ROLE' ],
-	[ q{SELECT idem_unlock('K', 1), idem_unlock('K', 1), idem_lock('K')}, 't|f|2' ],
+	[ q{SELECT idem_unlock('K', 1), idem_unlock('K', 1), idem_lock('K', '1 hour')}, 't|f|2' ],
 	[ q{SELECT idem_token_consume(idem_token_issue('form', 'K'), 'form', 'K')}, 't' ],
 	[ q{SELECT length(idem_token_issue('form', 'K', max_issues => 1))}, '88' ],
 	[ q{SELECT length(idem_token_rotate(idem_token_issue('form'), 'form')), idem_token_status(idem_token_issue('form'), 'form')}, '88|live' ],
@@ -148,7 +148,7 @@ my @verbs = (
 sub verbs_match
 {
 	my ($node, $role, $block, $key, $what) = @_;
-	my $name = $role // (getpwuid $>)[0];
+	my $name = $role // $ENV{PGUSER};
 	my ($sql, $expected) = ('', '');
 
 	super("SELECT idem_stock_add('tea $key', 100, 4), idem_stock_add('cup $key', 100)");
