@@ -37,26 +37,26 @@
 /* Digits that a number is compared by: more than any float8 needs. */
 #define DIGITS_MAX		800
 
-static Datum input(Oid type, const char *text, int32 typmod);
-static bool same_output(Oid type, const char *text);
-static bool whole_char(const char *text);
-static bool whole_fraction(const char *text, int max);
-static bool whole_money(const char *text);
-static bool whole_float(Oid type, const char *text);
-static bool significant_digits(const char *text, char *digits, int *n);
-static bool whole_datetime(Oid type, const char *text);
-static bool whole_date(const char *text, bool with_time);
-static bool whole_time(const char *text, bool with_zone);
+static Datum input(Oid type, const char *literal, int32 typmod);
+static bool same_output(Oid type, const char *literal);
+static bool whole_char(const char *literal);
+static bool whole_fraction(const char *literal, int max);
+static bool whole_money(const char *literal);
+static bool whole_float(Oid type, const char *literal);
+static bool significant_digits(const char *literal, char *digits, int *n);
+static bool whole_datetime(Oid type, const char *literal);
+static bool whole_date(const char *literal, bool with_time);
+static bool whole_time(const char *literal, bool with_zone);
 static bool whole_array(Oid element, const char *literal);
-static bool whole_composite(Oid type, const char *text);
-static bool whole_range(Oid element, const char *text);
-static List *split_fields(const char *text, const char *ends);
-static bool whole_element(Oid type, int32 typmod, const char *text);
+static bool whole_composite(Oid type, const char *literal);
+static bool whole_range(Oid element, const char *literal);
+static List *split_fields(const char *literal, const char *ends);
+static bool whole_element(Oid type, int32 typmod, const char *literal);
 
 
 /* Does the input function of a type, no domain, take all that a text says? */
 bool
-idem_text_is_whole(Oid type, const char *text)
+idem_text_is_whole(Oid type, const char *literal)
 {
 	Oid			element;
 
@@ -76,81 +76,81 @@ idem_text_is_whole(Oid type, const char *text)
 			return true;
 		case NAMEOID:
 		case XID8OID:
-			return same_output(type, text);
+			return same_output(type, literal);
 		case OIDOID:
-			return strchr(text, '-') == NULL;
+			return strchr(literal, '-') == NULL;
 		case CHAROID:
-			return whole_char(text);
+			return whole_char(literal);
 		case CASHOID:
-			return whole_money(text);
+			return whole_money(literal);
 		case FLOAT4OID:
 		case FLOAT8OID:
-			return whole_float(type, text);
+			return whole_float(type, literal);
 		case DATEOID:
 		case TIMEOID:
 		case TIMETZOID:
 		case TIMESTAMPOID:
 		case TIMESTAMPTZOID:
 		case INTERVALOID:
-			return whole_datetime(type, text);
+			return whole_datetime(type, literal);
 		default:
 			break;
 	}
 
 	element = get_element_type(type);
 	if (OidIsValid(element))
-		return whole_array(element, text);
+		return whole_array(element, literal);
 	if (type_is_rowtype(type))
-		return whole_composite(type, text);
+		return whole_composite(type, literal);
 	element = get_range_subtype(type);
 	if (OidIsValid(element))
-		return whole_range(element, text);
+		return whole_range(element, literal);
 	return true;
 }
 
 
 /* The value that a text is to a type. */
 static Datum
-input(Oid type, const char *text, int32 typmod)
+input(Oid type, const char *literal, int32 typmod)
 {
 	Oid			func;
 	Oid			ioparam;
 
 	getTypeInputInfo(type, &func, &ioparam);
-	return OidInputFunctionCall(func, unconstify(char *, text), ioparam,
+	return OidInputFunctionCall(func, unconstify(char *, literal), ioparam,
 								typmod);
 }
 
 /* For types that show a value as it was given: does the text come back? */
 static bool
-same_output(Oid type, const char *text)
+same_output(Oid type, const char *literal)
 {
 	Oid			func;
 	bool		isvarlena;
 
 	getTypeOutputInfo(type, &func, &isvarlena);
-	return strcmp(OidOutputFunctionCall(func, input(type, text, -1)),
-				  text) == 0;
+	return strcmp(OidOutputFunctionCall(func, input(type, literal, -1)),
+				  literal) == 0;
 }
 
 /* "char" takes a single byte, from 16 on also written as \ooo. */
 static bool
-whole_char(const char *text)
+whole_char(const char *literal)
 {
-	unsigned char byte = (unsigned char) DatumGetChar(input(CHAROID, text, -1));
+	unsigned char byte = (unsigned char) DatumGetChar(input(CHAROID, literal, -1));
 	char		octal[8];
 
-	if (text[0] == '\0' || text[1] == '\0')
+	if (literal[0] == '\0' || literal[1] == '\0')
 		return true;
 	snprintf(octal, sizeof(octal), "\\%03o", byte);
-	return strcmp(text, octal) == 0;
+	return strcmp(literal, octal) == 0;
 }
 
 /* Are all digits behind a point, after the first max of them, zero? */
 static bool
-whole_fraction(const char *text, int max)
+whole_fraction(const char *literal, int max)
 {
-	for (const char *point = text; (point = strchr(point, '.')) != NULL;)
+	for (const char *point = literal; (point = strchr(point, '.')) != NULL;)
 	{
 		const char *end = ++point;
 
@@ -165,7 +165,7 @@ whole_fraction(const char *text, int max)
 
 /* money is rounded to the digits of the locale. */
 static bool
-whole_money(const char *text)
+whole_money(const char *literal)
 {
 	struct lconv *locale = PGLC_localeconv();
 	int			digits = locale->frac_digits;
@@ -179,7 +179,7 @@ whole_money(const char *text)
 		locale->mon_decimal_point[1] == '\0')
 		point = locale->mon_decimal_point[0];
 
-	at = strrchr(text, point);
+	at = strrchr(literal, point);
 	if (at == NULL)
 		return true;
 	for (at++; isdigit((unsigned char) *at); at++)
@@ -194,9 +194,9 @@ whole_money(const char *text)
  * is not where it becomes 0.1.
  */
 static bool
-whole_float(Oid type, const char *text)
+whole_float(Oid type, const char *literal)
 {
-	Datum		value = input(type, text, -1);
+	Datum		value = input(type, literal, -1);
 	double		number = type == FLOAT4OID ? (double) DatumGetFloat4(value) :
 		DatumGetFloat8(value);
 	char		given[DIGITS_MAX + 1];
@@ -205,9 +205,9 @@ whole_float(Oid type, const char *text)
 	int			ngiven;
 	int			ntaken;
 
-	if (isnan(number) || isinf(number) || strpbrk(text, "xX") != NULL)
+	if (isnan(number) || isinf(number) || strpbrk(literal, "xX") != NULL)
 		return true;
-	if (!significant_digits(text, given, &ngiven))
+	if (!significant_digits(literal, given, &ngiven))
 		return false;
 	if (ngiven == 0)
 		return number == 0;
@@ -218,19 +218,19 @@ whole_float(Oid type, const char *text)
 
 /* The digits of a number without zeros at its ends; false: too many. */
 static bool
-significant_digits(const char *text, char *digits, int *n)
+significant_digits(const char *literal, char *digits, int *n)
 {
 	int			end = 0;
 
 	*n = 0;
-	for (; *text != '\0' && *text != 'e' && *text != 'E'; text++)
+	for (; *literal != '\0' && *literal != 'e' && *literal != 'E'; literal++)
 	{
-		if (!isdigit((unsigned char) *text) || (*text == '0' && *n == 0))
+		if (!isdigit((unsigned char) *literal) || (*literal == '0' && *n == 0))
 			continue;
 		if (*n == DIGITS_MAX)
 			return false;
-		digits[(*n)++] = *text;
-		if (*text != '0')
+		digits[(*n)++] = *literal;
+		if (*literal != '0')
 			end = *n;
 	}
 	*n = end;
@@ -239,20 +239,20 @@ significant_digits(const char *text, char *digits, int *n)
 
 /* All have microseconds; some have no time, no date or no zone. */
 static bool
-whole_datetime(Oid type, const char *text)
+whole_datetime(Oid type, const char *literal)
 {
-	if (!whole_fraction(text, 6))
+	if (!whole_fraction(literal, 6))
 		return false;
 	switch (type)
 	{
 		case DATEOID:
-			return whole_date(text, false);
+			return whole_date(literal, false);
 		case TIMESTAMPOID:
-			return whole_date(text, true);
+			return whole_date(literal, true);
 		case TIMEOID:
-			return whole_time(text, false);
+			return whole_time(literal, false);
 		case TIMETZOID:
-			return whole_time(text, true);
+			return whole_time(literal, true);
 		default:
 			return true;
 	}
@@ -263,7 +263,7 @@ whole_datetime(Oid type, const char *text)
  * is given must be the session's, as it would be for a timestamptz.
  */
 static bool
-whole_date(const char *text, bool with_time)
+whole_date(const char *literal, bool with_time)
 {
 	char		buffer[MAXDATELEN + MAXDATEFIELDS];
 	char	   *field[MAXDATEFIELDS];
@@ -275,7 +275,7 @@ whole_date(const char *text, bool with_time)
 	int			dtype;
 	int			zone;
 
-	if (ParseDateTime(text, buffer, sizeof(buffer), field, ftype,
+	if (ParseDateTime(literal, buffer, sizeof(buffer), field, ftype,
 					  MAXDATEFIELDS, &nfields) != 0 ||
 		idem_decode_date_time(field, ftype, nfields, &dtype, &tm, &fsec,
 							  &zone) != 0)
@@ -291,7 +291,7 @@ whole_date(const char *text, bool with_time)
 
 /* A time of day has no date, and without a zone one that is the session's. */
 static bool
-whole_time(const char *text, bool with_zone)
+whole_time(const char *literal, bool with_zone)
 {
 	char		buffer[MAXDATELEN + MAXDATEFIELDS];
 	char	   *field[MAXDATEFIELDS];
@@ -304,7 +304,7 @@ whole_time(const char *text, bool with_zone)
 	int			zone;
 	bool		number;
 
-	if (ParseDateTime(text, buffer, sizeof(buffer), field, ftype,
+	if (ParseDateTime(literal, buffer, sizeof(buffer), field, ftype,
 					  MAXDATEFIELDS, &nfields) != 0)
 		return false;
 	number = nfields == 1 && ftype[0] == DTK_NUMBER;
@@ -321,8 +321,8 @@ whole_time(const char *text, bool with_zone)
 
 	/* a time alone is not a date as well, but a bare number such as 101112 */
 	return number ||
-		ParseDateTime(text, buffer, sizeof(buffer), field, ftype,
-						 MAXDATEFIELDS, &nfields) != 0 ||
+		ParseDateTime(literal, buffer, sizeof(buffer), field, ftype,
+					  MAXDATEFIELDS, &nfields) != 0 ||
 		idem_decode_date_time(field, ftype, nfields, &dtype, &tm, &fsec,
 							  &zone) != 0;
 }
@@ -350,10 +350,10 @@ whole_array(Oid element, const char *literal)
 
 /* A row: every field. */
 static bool
-whole_composite(Oid type, const char *text)
+whole_composite(Oid type, const char *literal)
 {
 	TupleDesc	desc = lookup_rowtype_tupdesc_domain(type, -1, true);
-	List	   *fields = split_fields(text, ")");
+	List	   *fields = split_fields(literal, ")");
 	ListCell   *lc = list_head(fields);
 	bool		whole = true;
 
@@ -375,16 +375,16 @@ whole_composite(Oid type, const char *text)
 
 /* A range: both bounds. */
 static bool
-whole_range(Oid element, const char *text)
+whole_range(Oid element, const char *literal)
 {
 	ListCell   *lc;
 
 	/* "empty" has none */
-	if (strpbrk(text, "[(") == NULL)
+	if (strpbrk(literal, "[(") == NULL)
 		return true;
-	foreach(lc, split_fields(text, ")]"))
+	foreach(lc, split_fields(literal, ")]"))
 		if (lfirst(lc) != NULL && !whole_element(element, -1, lfirst(lc)))
-			return false;
+		return false;
 	return true;
 }
 
@@ -393,10 +393,10 @@ whole_range(Oid element, const char *text)
  * its brackets and without their quotes; NULL for one that is empty.
  */
 static List *
-split_fields(const char *text, const char *ends)
+split_fields(const char *literal, const char *ends)
 {
 	List	   *fields = NIL;
-	const char *at = strpbrk(text, "[(");
+	const char *at = strpbrk(literal, "[(");
 	bool		quoted = false;
 	bool		empty = true;
 	StringInfoData field;
@@ -429,12 +429,12 @@ split_fields(const char *text, const char *ends)
 
 /* A part of a text for a part of a value, with its length or precision. */
 static bool
-whole_element(Oid type, int32 typmod, const char *text)
+whole_element(Oid type, int32 typmod, const char *literal)
 {
 	Oid			base = getBaseTypeAndTypmod(type, &typmod);
 	Oid			equals;
 
-	if (!idem_text_is_whole(base, text))
+	if (!idem_text_is_whole(base, literal))
 		return false;
 	if (typmod < 0)
 		return true;
@@ -442,6 +442,6 @@ whole_element(Oid type, int32 typmod, const char *text)
 	return !OidIsValid(equals) ||
 		DatumGetBool(OidFunctionCall2Coll(get_opcode(equals),
 										  get_typcollation(base),
-										  input(base, text, -1),
-										  input(base, text, typmod)));
+										  input(base, literal, -1),
+										  input(base, literal, typmod)));
 }

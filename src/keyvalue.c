@@ -42,9 +42,9 @@
 static void find_cast(Oid heap, const IdemKeyColumn *key, Oid given,
 					  IdemKeyCast *cast);
 static Datum cast_value(const IdemKeyColumn *key, const IdemKeyCast *cast,
-						Datum value, char **text, bool *isnull);
+						Datum value, char **literal, bool *isnull);
 static bool loses(const IdemKeyColumn *key, const IdemKeyCast *cast,
-				  Datum value, const char *text, Datum result);
+				  Datum value, const char *literal, Datum result);
 static Datum apply_length(const IdemKeyColumn *key, Datum value,
 						  bool *isnull);
 static Datum call_cast(Oid func, Datum value, int32 typmod, Oid collation,
@@ -63,7 +63,7 @@ idem_key_value(IdemKeyCast *kept, Oid heap, const IdemKeyColumn *key,
 {
 	IdemKeyCast cast = *kept;
 	Datum		result;
-	char	   *text;
+	char	   *literal;
 	bool		isnull = false;
 
 	if (cast.given != given)
@@ -72,10 +72,10 @@ idem_key_value(IdemKeyCast *kept, Oid heap, const IdemKeyColumn *key,
 		*kept = cast;
 	}
 
-	result = cast_value(key, &cast, value, &text, &isnull);
+	result = cast_value(key, &cast, value, &literal, &isnull);
 	if (isnull)
 		refuse_null(heap, key, given, value);
-	if (loses(key, &cast, value, text, result))
+	if (loses(key, &cast, value, literal, result))
 		refuse_changed(heap, key, given, value);
 
 	if (key->typmod >= 0)
@@ -176,17 +176,17 @@ find_cast(Oid heap, const IdemKeyColumn *key, Oid given, IdemKeyCast *cast)
 
 /*
  * Casts a value to the base type of a column of the key.  If an input function
- * does it, text is what that function was given.
+ * does it, literal is what that function was given.
  */
 static Datum
 cast_value(const IdemKeyColumn *key, const IdemKeyCast *cast, Datum value,
-		   char **text, bool *isnull)
+		   char **literal, bool *isnull)
 {
 	Oid			func;
 	Oid			ioparam;
 	bool		isvarlena;
 
-	*text = NULL;
+	*literal = NULL;
 	switch (cast->kind)
 	{
 		case IDEM_CAST_NONE:
@@ -195,26 +195,26 @@ cast_value(const IdemKeyColumn *key, const IdemKeyCast *cast, Datum value,
 			return call_cast(cast->func, value, -1, key->collation, isnull);
 		case IDEM_CAST_OUTPUT_INPUT:
 			getTypeOutputInfo(cast->given, &func, &isvarlena);
-			*text = OidOutputFunctionCall(func, value);
+			*literal = OidOutputFunctionCall(func, value);
 			break;
 		case IDEM_CAST_INPUT:
-			*text = DatumGetCString(value);
+			*literal = DatumGetCString(value);
 			break;
 	}
 	getTypeInputInfo(key->basetype, &func, &ioparam);
-	return OidInputFunctionCall(func, *text, ioparam, -1);
+	return OidInputFunctionCall(func, *literal, ioparam, -1);
 }
 
 /* Is the result of a cast something else than the value that was given? */
 static bool
 loses(const IdemKeyColumn *key, const IdemKeyCast *cast, Datum value,
-	  const char *text, Datum result)
+	  const char *literal, Datum result)
 {
 	Datum		back = result;
 	bool		isnull = false;
 
-	if (text != NULL)
-		return !idem_text_is_whole(key->basetype, text);
+	if (literal != NULL)
+		return !idem_text_is_whole(key->basetype, literal);
 
 	/* integer becomes oid as it is, and only oid has no sign */
 	if (cast->kind == IDEM_CAST_NONE)

@@ -246,11 +246,11 @@ trigger_arguments(TriggerData *trigdata, MemoryContext context)
 
 	if (trigger->tgnargs < 2)
 		idem_trigger_refuse_arguments(trigdata, &kind, psprintf("Trigger \"%s\" has %d arguments; it needs a machine and a column.",
-										 trigger->tgname, trigger->tgnargs));
+																trigger->tgname, trigger->tgnargs));
 	len = strlen(trigger->tgargs[0]);
 	if (len == 0 || len > IDEM_MACHINE_MAX)
 		idem_trigger_refuse_arguments(trigdata, &kind, psprintf("The first argument of trigger \"%s\", the machine, has %zu bytes; it needs 1 to %d bytes.",
-										 trigger->tgname, len, IDEM_MACHINE_MAX));
+																trigger->tgname, len, IDEM_MACHINE_MAX));
 	for (int i = 2; i < trigger->tgnargs; i++)
 		parse_option(arguments, trigdata, trigger->tgargs[i]);
 

@@ -52,8 +52,8 @@ typedef enum IdemRowPlan
 	IDEM_ROW_READ,				/* the column */
 	IDEM_ROW_READ_ALL,			/* the row, as one composite value */
 	IDEM_ROW_LOCK_TEXT,			/* locks the row; the column as text */
-	IDEM_ROW_SET_TEXT,			/* sets the column from a text; as it is stored
-								 * then, as text */
+	IDEM_ROW_SET_TEXT,			/* sets the column from a text; as it is
+								 * stored then, as text */
 	IDEM_ROW_DEDUCT,			/* takes the value from the column, if enough */
 	IDEM_ROW_DEDUCT_READ,		/* the same; the column as it is stored then */
 	IDEM_ROW_LOCK_ENOUGH,		/* locks the row if enough; what would be left */
