@@ -27,6 +27,7 @@ for IDEM_VAR in "${!PG@}"; do
 	case $IDEM_VAR in PG_*) ;; *) unset "$IDEM_VAR" ;; esac
 done
 unset IDEM_VAR
+export PGCTLTIMEOUT=600 # catches only a hang: a busy machine may need minutes to start or stop a server
 
 # idem_neutral: from here on nothing depends on the language, the sort order, or the time zone of whoever runs us.
 idem_neutral() {
@@ -135,7 +136,7 @@ idem_tap() {
 	as_server_user mkdir -p "$IDEM_T/tmp"
 	as_server_user env PATH="$IDEM_BIN:$PATH" PG_CONFIG="$IDEM_BIN/pg_config" PG_REGRESS="$IDEM_PGXS/test/regress/pg_regress" \
 		TMPDIR="$IDEM_T/tmp" IDEM_LOAD="$IDEM_T/load" TESTDIR="$IDEM_SRC" TESTDATADIR="$IDEM_SRC/tmp_check" \
-		TESTLOGDIR="$IDEM_SRC/tmp_check/log" PGCTLTIMEOUT=600 PG_TEST_TIMEOUT_DEFAULT=600 "$@"
+		TESTLOGDIR="$IDEM_SRC/tmp_check/log" PG_TEST_TIMEOUT_DEFAULT=600 "$@"
 }
 
 # idem_copy_server: copy the server that PG_CONFIG names below IDEM_T; it finds its files relative to its programs.
