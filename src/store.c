@@ -104,6 +104,8 @@ typedef struct WaitedFor
 
 static void probe(IdemStore *store, const Datum *key, Snapshot snapshot,
 				  IdemRow *row);
+static bool try_reserve(IdemStore *store, const Datum *key);
+static void wait_for_rival(IdemStore *store, const Datum *key, IdemRow *row);
 static void changed(const IdemStore *store, const Datum *key);
 static void key_tag(const IdemStore *store, const Datum *key, LOCKTAG *tag);
 static int	compare_tags(const void *a, const void *b);
@@ -200,11 +202,6 @@ idem_store_find(IdemStore *store, const Datum *key, IdemRow *row)
 {
 	CHECK_FOR_INTERRUPTS();		/* every caller's loop comes by here */
 
-	if (store->nreserved > 0)
-	{
-		idem_store_look(store, key, row);
-		return;
-	}
 	if (store->index == NULL)
 	{
 		idem_sql_find(store, key, false, row);
@@ -244,7 +241,7 @@ idem_store_seek(IdemStore *store, const Datum *key, IdemRow *row)
 		 * Whoever finds others at this very key most likely has a duplicate,
 		 * which is a read and stands in no line.
 		 */
-		if (!idem_store_try_reserve(store, key))
+		if (!try_reserve(store, key))
 		{
 			idem_store_read(store, key, row);
 			if (row->presence == IDEM_PRESENT)
@@ -263,7 +260,7 @@ idem_store_seek(IdemStore *store, const Datum *key, IdemRow *row)
 			return;
 		idem_store_release(store);
 		if (row->presence == IDEM_BUSY)
-			idem_store_wait(store, key, row);
+			wait_for_rival(store, key, row);
 	} while (row->presence == IDEM_BUSY);
 }
 
@@ -326,25 +323,6 @@ idem_store_reserve(IdemStore *store, const Datum *keys, int n)
 		}
 		store->nreserved = i + 1;
 	}
-	return true;
-}
-
-/*
- * Reserves one key if nobody else has it reserved at this moment.  False: not
- * so, and whoever has it is about to insert it, or to find that it is there.
- */
-bool
-idem_store_try_reserve(IdemStore *store, const Datum *key)
-{
-	Assert(store->nreserved == 0);
-
-	if (store->index == NULL)
-		return true;
-	key_tag(store, key, &store->reserved[0]);
-	if (LockAcquire(&store->reserved[0], ExclusiveLock, false, true) ==
-		LOCKACQUIRE_NOT_AVAIL)
-		return false;
-	store->nreserved = 1;
 	return true;
 }
 
@@ -524,16 +502,35 @@ probe(IdemStore *store, const Datum *key, Snapshot snapshot, IdemRow *row)
 }
 
 /*
+ * Reserves one key if nobody else has it reserved at this moment.  False: not
+ * so, and whoever has it is about to insert it, or to find that it is there.
+ */
+static bool
+try_reserve(IdemStore *store, const Datum *key)
+{
+	Assert(store->nreserved == 0);
+
+	if (store->index == NULL)
+		return true;
+	key_tag(store, key, &store->reserved[0]);
+	if (LockAcquire(&store->reserved[0], ExclusiveLock, false, true) ==
+		LOCKACQUIRE_NOT_AVAIL)
+		return false;
+	store->nreserved = 1;
+	return true;
+}
+
+/*
  * Waits until the transaction that was seen inserting the key has ended, unless
  * waiting is not wanted.  Only the direct route sees such a transaction.
  */
-void
-idem_store_wait(IdemStore *store, const Datum *key, IdemRow *row)
+static void
+wait_for_rival(IdemStore *store, const Datum *key, IdemRow *row)
 {
 	WaitedFor	waited_for = {store->table, key};
 	ErrorContextCallback context;
 
-	idem_store_release(store);
+	Assert(store->nreserved == 0);
 	if (store->wait != IDEM_WAIT)
 	{
 		idem_store_busy(store, key);

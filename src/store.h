@@ -87,10 +87,8 @@ extern bool idem_store_is_direct(const IdemStore *store);
 extern void idem_store_read(IdemStore *store, const Datum *key, IdemRow *row);
 extern void idem_store_find(IdemStore *store, const Datum *key, IdemRow *row);
 extern void idem_store_seek(IdemStore *store, const Datum *key, IdemRow *row);
-extern void idem_store_wait(IdemStore *store, const Datum *key, IdemRow *row);
 extern void idem_store_look(IdemStore *store, const Datum *key, IdemRow *row);
 extern bool idem_store_reserve(IdemStore *store, const Datum *keys, int n);
-extern bool idem_store_try_reserve(IdemStore *store, const Datum *key);
 extern void idem_store_release(IdemStore *store);
 extern bool idem_store_insert(IdemStore *store, const Datum *values,
 							  const bool *nulls);
