@@ -106,7 +106,10 @@ idem_distribute(PG_FUNCTION_ARGS)
 		any = any || missing[i];
 	}
 
-	/* all are judged before the first is touched: Citus asks nodes apart from us */
+	/*
+	 * all are judged before the first is touched: Citus asks nodes apart from
+	 * us
+	 */
 	for (int i = 0; i < (int) lengthof(distributions); i++)
 		if (missing[i] && !distributions[i].made_anew)
 			check_workers(&distributions[i], owners[i]);

@@ -126,9 +126,9 @@ idem_stock_expire(PG_FUNCTION_ARGS)
 								 true, 0, false);
 
 		/*
-		 * Without a snapshot of ours the server may remove a version of a
-		 * row between our reading it and our locking it, and put another one
-		 * in its place.
+		 * Without a snapshot of ours the server may remove a version of a row
+		 * between our reading it and our locking it, and put another one in
+		 * its place.
 		 */
 		EnsurePortalSnapshotExists();
 

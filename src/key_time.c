@@ -89,7 +89,7 @@ idem_key_time_parse(const char *text, int len, IdemKeyTime *key_time)
 
 	key_time->format = IDEM_KEY_SNOWFLAKE;
 	return len > prefix && memcmp(text, with_epoch, prefix) == 0 &&
-		read_number(text + prefix, len - prefix, EPOCH_MS_MAX,
+		read_number(text +prefix, len - prefix, EPOCH_MS_MAX,
 					&key_time->epoch_ms);
 }
 

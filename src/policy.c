@@ -702,14 +702,14 @@ static void
 read_key_times(IdemPolicy *policy, const char *text)
 {
 	policy->key_times = palloc_array(IdemKeyTime, strlen(text) / 2 + 1);
-	while (*text != '\0')
+	while (*text !='\0')
 	{
 		int			len = strcspn(text, " ");
 
 		if (!idem_key_time_parse(text, len,
 								 &policy->key_times[policy->nkey_times++]))
 			elog(ERROR, "unknown key_time \"%s\"", text);
-		text += len + strspn(text + len, " ");
+		text	  +=len + strspn(text +len, " ");
 	}
 }
 

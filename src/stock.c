@@ -595,7 +595,7 @@ add_to_order(IdemStore *holds, IdemStore *stock, Order *order, IdemRow *row,
 	if (order->ttl != NULL)
 	{
 		TimestampTz due = row->nulls[HOLD_EXPIRES_AT] ? DT_NOEND :
-		DatumGetTimestampTz(row->values[HOLD_EXPIRES_AT]);
+			DatumGetTimestampTz(row->values[HOLD_EXPIRES_AT]);
 
 		/* it has one such time, the earliest of its calls */
 		idem_hold_set_due(row, order->ttl);

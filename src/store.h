@@ -149,7 +149,7 @@ typedef struct IdemBatchScan
 } IdemBatchScan;
 
 extern void idem_batch_scan_begin(IdemBatchScan *scan, IdemStore *store,
-							const Datum *keys, int n);
+								  const Datum *keys, int n);
 extern void idem_batch_scan_find(IdemBatchScan *scan, const Datum *key, IdemRow *row);
 extern void idem_batch_scan_end(IdemBatchScan *scan);
 
