@@ -46,6 +46,8 @@ OBJS = \
 	src/state.o \
 	src/stock.o \
 	src/stock_hold.o \
+	src/stock_order.o \
+	src/stock_quantity.o \
 	src/store.o \
 	src/store_direct.o \
 	src/store_guard.o \

@@ -28,8 +28,10 @@
  *		src/rowspec.c	what the catalog says of that table and key
  *		src/keyvalue.c	a key value, as its column takes it
  *		src/keytext.c	does a type take all that a text says?
- *		src/stock.c		stock: hold, amend, confirm, give back
+ *		src/stock.c		stock: what there is, and holding it for an order
+ *		src/stock_order.c	an order: amend, renew, confirm, give back
  *		src/stock_hold.c	the row of an order
+ *		src/stock_quantity.c	what a quantity may be
  *		src/expire.c	stock: overdue orders give back
  *		src/bucket.c	the quantity of an item, in one row or many
  *		src/bucket_wait.c	waiting for whoever of several ends first

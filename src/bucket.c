@@ -43,8 +43,8 @@
  * idem_stock_add was told to make, whose numbers are below.  It does not matter
  * to which bucket a quantity goes back, as only the sum of them means anything.
  *
- * A session returns to the bucket that served it last.  Sessions that meet go
- * elsewhere, at random, and so each finds one of its own.
+ * A session returns to the bucket that served it last; sessions that meet go
+ * elsewhere, at random.
  *
  * Under serializable the reads take the transaction's snapshot, for the
  * server's conflict detection, and a bucket that changed after it is 40001 if
@@ -167,9 +167,6 @@ static void write_bucket(IdemStore *store, Datum item, const Bucket *bucket,
 static int16 *last_served(Datum item);
 static void changed_error(Datum item);
 static Datum sum(const Bucket *buckets, int n);
-static Datum add(Datum a, Datum b);
-static Datum subtract(Datum a, Datum b);
-static int	compare(Datum a, Datum b);
 
 
 /* Opens idem.stock.  Nothing here waits but bucket_wait.c. */
@@ -310,25 +307,25 @@ idem_bucket_add(IdemStore *store, Datum item, Datum quantity, int nbuckets)
 		bool		given;
 
 		CHECK_FOR_INTERRUPTS();
-		if (compare(share, idem_zero()) == 0)
+		if (idem_quantity_compare(share, idem_zero()) == 0)
 			share = idem_zero();
 		if (next < there && buckets[next].number == i)
 		{
 			given = share != idem_zero() &&
-				take_from(store, item, &buckets[next], subtract(idem_zero(), share));
+				take_from(store, item, &buckets[next], idem_quantity_subtract(idem_zero(), share));
 			next++;
 		}
 		else
 			given = insert_bucket(store, item, i, share);
 		if (given)
-			rest = subtract(rest, share);
+			rest = idem_quantity_subtract(rest, share);
 	}
 
 	/* one that we are at is free to us: this waits only if there is none */
-	if (compare(rest, idem_zero()) == 0)
+	if (idem_quantity_compare(rest, idem_zero()) == 0)
 		return;
 	lines = idem_bucket_lines(IDEM_STAT_NO_SOURCE, 1);
-	idem_bucket_line(lines, item, subtract(idem_zero(), rest));
+	idem_bucket_line(lines, item, idem_quantity_subtract(idem_zero(), rest));
 	(void) idem_bucket_move(store, lines, true, &waited);
 }
 
@@ -351,7 +348,7 @@ look(IdemStore *store, Line *line)
 					 &buckets);
 	last = &buckets[n - 1];
 	line->seen = direct && n > 0 && (n == 1 || served >= 0) && !last->taken &&
-		compare(last->quantity, line->quantity) >= 0;
+		idem_quantity_compare(last->quantity, line->quantity) >= 0;
 	if (line->seen)
 	{
 		line->one = *last;
@@ -364,7 +361,7 @@ look(IdemStore *store, Line *line)
 		pfree(buckets);
 		n = read_buckets(store, line->item, 0, (Datum) 0, &buckets);
 	}
-	is_short = compare(sum(buckets, n), line->quantity) < 0;
+	is_short = idem_quantity_compare(sum(buckets, n), line->quantity) < 0;
 	pfree(buckets);
 	return is_short;
 }
@@ -378,16 +375,12 @@ try_lines(void *arg)
 
 	for (int i = 0; i < lines->n; i++)
 	{
+		Tried		tried;
+
 		CHECK_FOR_INTERRUPTS();
-		switch (try_line(store, lines, &lines->lines[i], true))
-		{
-			case DONE:
-				break;
-			case SHORT:
-				return IDEM_SHORT;
-			default:
-				return IDEM_TAKEN;
-		}
+		tried = try_line(store, lines, &lines->lines[i], true);
+		if (tried != DONE)
+			return tried == SHORT ? IDEM_SHORT : IDEM_TAKEN;
 	}
 	return IDEM_MOVED;
 }
@@ -414,7 +407,7 @@ try_line(IdemStore *store, IdemLines *lines, Line *line, bool in_parts)
 	}
 
 	n = read_buckets(store, line->item, 0, (Datum) 0, &buckets);
-	if (compare(sum(buckets, n), line->quantity) < 0)
+	if (idem_quantity_compare(sum(buckets, n), line->quantity) < 0)
 		tried = SHORT;
 	else
 	{
@@ -437,7 +430,7 @@ try_line(IdemStore *store, IdemLines *lines, Line *line, bool in_parts)
 static Tried
 try_alone(IdemStore *store, IdemLines *lines, Line *line, Bucket *buckets, int n)
 {
-	bool		giving = compare(line->quantity, idem_zero()) < 0;
+	bool		giving = idem_quantity_compare(line->quantity, idem_zero()) < 0;
 	bool		changed = false;
 	Datum		rest = idem_zero();
 	int			first = n > 1 ? pg_prng_uint64_range(&pg_global_prng_state, 0, n - 1) : 0;
@@ -448,7 +441,7 @@ try_alone(IdemStore *store, IdemLines *lines, Line *line, Bucket *buckets, int n
 
 		if (bucket->taken)
 			continue;
-		if (compare(bucket->quantity, line->quantity) >= 0)
+		if (idem_quantity_compare(bucket->quantity, line->quantity) >= 0)
 		{
 			if (lines->crowded && !giving ?
 				spread(store, line, bucket, buckets, n) :
@@ -460,14 +453,14 @@ try_alone(IdemStore *store, IdemLines *lines, Line *line, Bucket *buckets, int n
 			changed |= bucket->changed;
 		}
 		if (!bucket->taken && !bucket->changed)
-			rest = add(rest, bucket->quantity);
+			rest = idem_quantity_add(rest, bucket->quantity);
 	}
 
 	if (giving && fill_another(store, line->item,
-							   subtract(idem_zero(), line->quantity),
+							   idem_quantity_subtract(idem_zero(), line->quantity),
 							   buckets, n))
 		return DONE;
-	if (!giving && compare(rest, line->quantity) >= 0)
+	if (!giving && idem_quantity_compare(rest, line->quantity) >= 0)
 		return IN_PARTS;
 	return changed ? CHANGED : TAKEN;
 }
@@ -485,14 +478,14 @@ try_in_parts(IdemStore *store, Line *line, Bucket *buckets, int n)
 		Datum		part = bucket->quantity;
 
 		CHECK_FOR_INTERRUPTS();
-		if (bucket->taken || bucket->changed || compare(part, idem_zero()) <= 0)
+		if (bucket->taken || bucket->changed || idem_quantity_compare(part, idem_zero()) <= 0)
 			continue;
-		if (compare(part, missing) > 0)
+		if (idem_quantity_compare(part, missing) > 0)
 			part = missing;
 		if (take_from(store, line->item, bucket, part))
-			missing = subtract(missing, part);
+			missing = idem_quantity_subtract(missing, part);
 		changed |= bucket->changed;
-		if (compare(missing, idem_zero()) == 0)
+		if (idem_quantity_compare(missing, idem_zero()) == 0)
 			return DONE;
 	}
 	return changed ? CHANGED : TAKEN;
@@ -562,7 +555,7 @@ read_buckets(IdemStore *store, Datum item, int32 first, Datum enough,
 		bucket->changed = false;
 		bucket->tid = tuple->t_self;
 		found = enough != (Datum) 0 && !bucket->taken &&
-			compare(bucket->quantity, enough) >= 0;
+			idem_quantity_compare(bucket->quantity, enough) >= 0;
 	}
 	systable_endscan_ordered(scandesc);
 	UnregisterSnapshot(snapshot);
@@ -601,13 +594,12 @@ sql_read(IdemStore *store, Datum item, Bucket **buckets)
 
 /*
  * Is another transaction at a row that a scan has just found, as far as that is
- * seen without locking anything?  False says nothing.  Trying to lock costs ten
- * times as much, and in a rush on one item nearly all that is tried is in
- * vain.  The snapshot is asked first, as it is there; but it may be as old as
- * a serializable transaction, and takes a savepoint that was rolled back for
- * one that runs if its transaction has very many.  The row is read without its
- * buffer's lock: what is torn names nobody who runs, or at worst somebody else,
- * and then the bucket is passed by this once.
+ * seen without locking anything, which would cost ten times as much?  False
+ * says nothing.  The snapshot is asked first, as it is there; but it may be as
+ * old as a serializable transaction, and takes a savepoint that was rolled back
+ * for one that runs if its transaction has very many.  The row is read without
+ * its buffer's lock: what is torn names nobody who runs, or at worst somebody
+ * else, and then the bucket is passed by this once.
  */
 static bool
 is_held(HeapTupleHeader tuple, Snapshot snapshot)
@@ -644,7 +636,7 @@ lock_bucket(IdemStore *store, Datum item, Bucket *bucket, Datum part)
 										  false, key, NULL, &bucket->quantity,
 										  &isnull, 1) == 0;
 		bucket->changed = !bucket->taken &&
-			compare(bucket->quantity, part) < 0;
+			idem_quantity_compare(bucket->quantity, part) < 0;
 		return !bucket->taken && !bucket->changed;
 	}
 
@@ -662,7 +654,7 @@ take_from(IdemStore *store, Datum item, Bucket *bucket, Datum part)
 {
 	if (!lock_bucket(store, item, bucket, part))
 		return false;
-	write_bucket(store, item, bucket, subtract(bucket->quantity, part));
+	write_bucket(store, item, bucket, idem_quantity_subtract(bucket->quantity, part));
 	return true;
 }
 
@@ -680,13 +672,13 @@ spread(IdemStore *store, const Line *line, Bucket *bucket,
 
 	if (!lock_bucket(store, line->item, bucket, line->quantity))
 		return false;
-	rest = subtract(bucket->quantity, line->quantity);
-	two = add(line->quantity, line->quantity);
+	rest = idem_quantity_subtract(bucket->quantity, line->quantity);
+	two = idem_quantity_add(line->quantity, line->quantity);
 	half = DirectFunctionCall2(numeric_mul, line->quantity,
 							   DirectFunctionCall2(numeric_div_trunc, rest, two));
-	if (compare(half, idem_zero()) > 0 &&
+	if (idem_quantity_compare(half, idem_zero()) > 0 &&
 		fill_another(store, line->item, half, buckets, n))
-		rest = subtract(rest, half);
+		rest = idem_quantity_subtract(rest, half);
 	write_bucket(store, line->item, bucket, rest);
 	return true;
 }
@@ -707,8 +699,8 @@ fill_another(IdemStore *store, Datum item, Datum quantity, Bucket *buckets,
 	for (int i = 0; i < n; i++)
 	{
 		if (!buckets[i].taken && !buckets[i].changed &&
-			compare(buckets[i].quantity, idem_zero()) == 0 &&
-			take_from(store, item, &buckets[i], subtract(idem_zero(), quantity)))
+			idem_quantity_compare(buckets[i].quantity, idem_zero()) == 0 &&
+			take_from(store, item, &buckets[i], idem_quantity_subtract(idem_zero(), quantity)))
 			return true;
 		if (buckets[i].number >= OWN_NUMBERS)
 			used |= UINT64CONST(1) << (buckets[i].number % IDEM_BUCKETS_SPREAD);
@@ -752,7 +744,7 @@ write_bucket(IdemStore *store, Datum item, const Bucket *bucket,
 	row.values[STOCK_BUCKET] = Int32GetDatum(bucket->number);
 	row.values[STOCK_QUANTITY] = quantity;
 	idem_store_next_key(store);
-	if (bucket->number >= OWN_NUMBERS && compare(quantity, idem_zero()) == 0)
+	if (bucket->number >= OWN_NUMBERS && idem_quantity_compare(quantity, idem_zero()) == 0)
 		idem_store_remove(store, &row);
 	else if (idem_store_is_direct(store))
 	{
@@ -804,24 +796,6 @@ sum(const Bucket *buckets, int n)
 	Datum		total = idem_zero();
 
 	for (int i = 0; i < n; i++)
-		total = add(total, buckets[i].quantity);
+		total = idem_quantity_add(total, buckets[i].quantity);
 	return total;
-}
-
-static Datum
-add(Datum a, Datum b)
-{
-	return DirectFunctionCall2(numeric_add, a, b);
-}
-
-static Datum
-subtract(Datum a, Datum b)
-{
-	return DirectFunctionCall2(numeric_sub, a, b);
-}
-
-static int
-compare(Datum a, Datum b)
-{
-	return DatumGetInt32(DirectFunctionCall2(numeric_cmp, a, b));
 }

@@ -76,7 +76,6 @@ static void read_due(Due *due, const Place *place, int32 limit);
 static IdemMoved end_orders(void *arg);
 static bool end_order(Due *due, const Datum *key, IdemPart **parts, int *n);
 static IdemLines *lines_of(IdemPart *parts, int n);
-static int	compare_items(const void *a, const void *b);
 static uint64 usecs_since(instr_time began);
 
 PG_FUNCTION_INFO_V1(idem_stock_expire);
@@ -308,27 +307,18 @@ lines_of(IdemPart *parts, int n)
 {
 	IdemLines  *lines = idem_bucket_lines(IDEM_STAT_NO_SOURCE, n);
 
-	qsort(parts, n, sizeof(IdemPart), compare_items);
+	qsort(parts, n, sizeof(IdemPart), idem_hold_compare);
 	for (int i = 0; i < n;)
 	{
 		Datum		item = parts[i].item;
 		Datum		quantity = idem_zero();
 
 		for (; i < n && idem_same_bytes(parts[i].item, item); i++)
-			quantity = DirectFunctionCall2(numeric_sub, quantity,
-										   parts[i].quantity);
+			quantity = idem_quantity_subtract(quantity, parts[i].quantity);
 		if (!idem_same_bytes(quantity, idem_zero()))
 			idem_bucket_line(lines, item, quantity);
 	}
 	return lines;
-}
-
-/* qsort comparator: by item, bytewise. */
-static int
-compare_items(const void *a, const void *b)
-{
-	return idem_compare_bytes(((const IdemPart *) a)->item,
-							  ((const IdemPart *) b)->item);
 }
 
 /* Microseconds since then, by a clock that nobody sets. */

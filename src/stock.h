@@ -22,6 +22,16 @@
 #define IDEM_QUANTITY_DIGITS	38
 #define IDEM_QUANTITY_SCALE		18
 
+/* stock_quantity.c: what a quantity may be, and reckoning with them */
+extern Datum idem_quantity_arg(FunctionCallInfo fcinfo, int argno,
+							   const char *name, bool may_be_zero);
+extern Datum idem_quantity_check(Datum value, const char *name,
+								 bool may_be_zero);
+extern Datum idem_quantity_add(Datum a, Datum b);
+extern Datum idem_quantity_subtract(Datum a, Datum b);
+extern int	idem_quantity_compare(Datum a, Datum b);
+extern char *idem_quantity_text(Datum quantity);
+
 /* bucket.c: the quantity of an item, in one row or many */
 typedef struct IdemLines IdemLines;
 
@@ -100,6 +110,10 @@ extern void idem_hold_decide(IdemRow *row, IdemHoldStatus status);
 extern void idem_hold_set_due(IdemRow *row, const Interval *ttl);
 extern int	idem_hold_parts(const IdemRow *row, IdemPart **parts);
 extern void idem_hold_set_parts(IdemRow *row, const IdemPart *parts, int n);
+extern IdemLines *idem_hold_lines(const Datum *key, const IdemPart *parts,
+								  int n, bool give);
+extern void idem_hold_write(IdemStore *holds, IdemRow *row);
+extern int	idem_hold_compare(const void *a, const void *b);
 extern void idem_hold_stale(const Datum *key, IdemHoldStatus status,
 							const char *hint);
 

@@ -187,6 +187,40 @@ idem_hold_set_parts(IdemRow *row, const IdemPart *parts, int n)
 	set_array(row, HOLD_FIRSTS, values, n);
 }
 
+/* The lines that take parts for an order, or give them back; but those of nothing. */
+IdemLines *
+idem_hold_lines(const Datum *key, const IdemPart *parts, int n, bool give)
+{
+	IdemLines  *lines = idem_bucket_lines(key[HOLD_SOURCE], n);
+
+	for (int i = 0; i < n; i++)
+	{
+		if (idem_quantity_compare(parts[i].quantity, idem_zero()) == 0)
+			continue;
+		idem_bucket_line(lines, parts[i].item, give ?
+						 idem_quantity_subtract(idem_zero(), parts[i].quantity) :
+						 parts[i].quantity);
+	}
+	return lines;
+}
+
+/* Writes a row that we have locked. */
+void
+idem_hold_write(IdemStore *holds, IdemRow *row)
+{
+	/* only a trigger can keep it from being written: the store gives up */
+	while (!idem_store_update(holds, row, row->values, row->nulls))
+		CHECK_FOR_INTERRUPTS();
+}
+
+/* qsort and bsearch comparator: by item, bytewise. */
+int
+idem_hold_compare(const void *a, const void *b)
+{
+	return idem_compare_bytes(((const IdemPart *) a)->item,
+							  ((const IdemPart *) b)->item);
+}
+
 void
 idem_hold_stale(const Datum *key, IdemHoldStatus status, const char *hint)
 {
