@@ -116,7 +116,6 @@ struct IdemLines
 	int32		number;
 };
 
-/* What became of trying a line. */
 typedef enum Tried
 {
 	DONE,
@@ -691,11 +690,10 @@ static bool
 fill_another(IdemStore *store, Datum item, Datum quantity, Bucket *buckets,
 			 int n)
 {
-	uint64		used = 0;
+	uint64		used = 0;		/* a bit for each that comes by itself */
 	int			first = pg_prng_uint64_range(&pg_global_prng_state, 0,
 											 IDEM_BUCKETS_SPREAD - 1);
 
-	StaticAssertStmt(IDEM_BUCKETS_SPREAD == 64, "a bit for each");
 	for (int i = 0; i < n; i++)
 	{
 		if (!buckets[i].taken && !buckets[i].changed &&
@@ -778,7 +776,7 @@ last_served(Datum item)
 							   VARSIZE_ANY_EXHDR(value)) % lengthof(numbers)];
 }
 
-/* Under serializable: no bucket serves that our snapshot could vouch for. */
+/* Under serializable no bucket serves that our snapshot could vouch for. */
 static void
 changed_error(Datum item)
 {

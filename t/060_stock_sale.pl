@@ -6,6 +6,7 @@ use warnings;
 
 use FindBin;
 use lib $FindBin::RealBin;
+use IdemTest;
 use PostgreSQL::Test::Utils;
 use StockBooks;
 use Test::More;
@@ -88,6 +89,23 @@ like($err, qr/lock timeout/, 'a retry waits for it, too');
 is($node->safe_psql('postgres', q{COMMIT PREPARED 'p'; SELECT idem_stock_reserve('sale', 'p', 'two', 1), idem_stock_reserve('sale', 'r', 'two', 1)}),
 	't|f', 'after its commit');
 is(books($node, 'two', 2), 'balance', 'books with a prepared transaction');
+
+# nor is it waited for when somebody else at the item ends, on either route
+my ($rival, $buyer) = map { IdemTest::Session->new($node) } 1, 2;
+foreach my $route ('off', 'on')
+{
+	$node->safe_psql('postgres', "SELECT idem_stock_add('end $route', 4, 2); BEGIN; SELECT idem_stock_reserve('sale', 'p $route', 'end $route', 1); PREPARE TRANSACTION 'p'");
+	$rival->ask('BEGIN');
+	is($rival->ask("SELECT idem_stock_reserve('sale', 'r $route', 'end $route', 1)"), 't', "force_sql $route: the rival");
+	$buyer->ask("SET idem.force_sql = $route; SET lock_timeout = '60s'");
+	$buyer->tell("SELECT idem_stock_reserve('sale', 'b $route', 'end $route', 1)");
+	$buyer->waits($node);
+	$rival->ask('COMMIT');
+	is($buyer->answer, 't', "force_sql $route: the rival's end is enough");
+	$node->safe_psql('postgres', q{COMMIT PREPARED 'p'});
+	is(books($node, "end $route", 4), 'balance', "force_sql $route: books");
+}
+$_->end foreach $rival, $buyer;
 
 $node->stop;
 done_testing();

@@ -1,7 +1,8 @@
 # Pins stock under everything at once: sessions that call random verbs for the same few orders and items, on both routes, at three
 # levels, in savepoints that are kept or rolled back, in prepared transactions, cut short by lock_timeout, statement_timeout and cancels,
 # while others expire orders, add and remove, and items grow buckets. The books balance in every snapshot; what was told and committed
-# is what is stored; transactions of one call never deadlock. IDEM_STOCK_OPERATIONS: how many calls (soak: 100000).
+# is what is stored; transactions of one call never deadlock. IDEM_STOCK_OPERATIONS: how many calls.
+# soak: IDEM_STOCK_OPERATIONS=100000
 
 use strict;
 use warnings;
