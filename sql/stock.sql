@@ -222,6 +222,16 @@ ROLLBACK;
 SELECT idem_stock_add('most', 99999999999999999999999999999999999999), idem_stock_add('finest', 12345678901234567890.123456789012345678), idem_stock_add('zeros', ('1.5' || repeat('0', 1000))::numeric);
 SELECT idem_stock_reserve(repeat('s', 255), repeat('x', 1024), 'apple', 0.01), idem_stock_add(repeat('i', 255), 1, 1024);
 
+\echo == cost follows input: a retry of many items beside many more, within its time
+SELECT sum(idem_stock_add('part ' || n, 10)) FROM generate_series(1, 3000) AS n;
+SET statement_timeout = '20s';
+SELECT idem_stock_reserve_items('big', '1', array_agg('part ' || n), array_agg(1)) FROM generate_series(1, 3000) AS n;
+SELECT idem_stock_reserve_items('big', '1', array_agg('part ' || n), array_agg(1)) FROM generate_series(1, 3000) AS n;
+SELECT idem_stock_reserve_items('big', '1', array_agg('part ' || n), array_agg(1)) FROM generate_series(1, 50000) AS n;
+SELECT count(*), sum(quantity) FROM idem_stock_lookup('big', '1');
+SELECT idem_stock_release('big', '1'), sum(idem_stock_available('part ' || n)) FROM generate_series(1, 3000) AS n;
+RESET statement_timeout;
+
 \echo == roles
 CREATE ROLE regress_stock_a;
 CREATE ROLE regress_stock_b;

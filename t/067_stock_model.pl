@@ -212,6 +212,8 @@ foreach my $line (split /\n/, $node->safe_psql('postgres', q{SELECT kind, k, ite
 	next unless $kind eq 'renew' || $answer eq 't';
 	if ($kind eq 'reserve' || $kind eq 'items')
 	{
+		# a retry finds what it wants, also if it was confirmed
+		next unless grep { !exists $order->{parts}{$_} } $kind eq 'items' ? @items : $item;
 		push @broken, "$line of one that is $was" if $was ne '-' && $was ne 'h';
 		$order->{status} = 'h';
 		$order->{parts}{$_} //= $quantity foreach $kind eq 'items' ? @items : $item;
