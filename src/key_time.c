@@ -58,9 +58,9 @@ static bool ends(const char *key, int len, int at);
 static TimestampTz time_of_ms(int64 ms);
 
 
-/* The format that a text names.  False: none. */
+/* The format that a name names.  False: none. */
 bool
-idem_key_time_parse(const char *text, int len, IdemKeyTime *key_time)
+idem_key_time_parse(const char *name, int len, IdemKeyTime *key_time)
 {
 	static const struct
 	{
@@ -80,7 +80,7 @@ idem_key_time_parse(const char *text, int len, IdemKeyTime *key_time)
 	for (size_t i = 0; i < lengthof(formats); i++)
 	{
 		if (len == (int) strlen(formats[i].name) &&
-			memcmp(text, formats[i].name, len) == 0)
+			memcmp(name, formats[i].name, len) == 0)
 		{
 			key_time->format = formats[i].format;
 			return true;
@@ -88,8 +88,8 @@ idem_key_time_parse(const char *text, int len, IdemKeyTime *key_time)
 	}
 
 	key_time->format = IDEM_KEY_SNOWFLAKE;
-	return len > prefix && memcmp(text, with_epoch, prefix) == 0 &&
-		read_number(text +prefix, len - prefix, EPOCH_MS_MAX,
+	return len > prefix && memcmp(name, with_epoch, prefix) == 0 &&
+		read_number(name + prefix, len - prefix, EPOCH_MS_MAX,
 					&key_time->epoch_ms);
 }
 

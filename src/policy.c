@@ -159,7 +159,7 @@ static void gone_error(const IdemStore *store, const Datum *key,
 					   const Judgement *judgement);
 static void invalid_error(const IdemStore *store, const Datum *key,
 						  const Judgement *judgement);
-static void read_key_times(IdemPolicy *policy, const char *text);
+static void read_key_times(IdemPolicy *policy, const char *names);
 static int	compare_policies(const void *a, const void *b);
 
 PG_FUNCTION_INFO_V1(idem_policy);
@@ -699,17 +699,17 @@ invalid_error(const IdemStore *store, const Datum *key,
 
 /* Reads the list of formats that a source has had, each followed by a space. */
 static void
-read_key_times(IdemPolicy *policy, const char *text)
+read_key_times(IdemPolicy *policy, const char *names)
 {
-	policy->key_times = palloc_array(IdemKeyTime, strlen(text) / 2 + 1);
-	while (*text !='\0')
+	policy->key_times = palloc_array(IdemKeyTime, strlen(names) / 2 + 1);
+	while (*names != '\0')
 	{
-		int			len = strcspn(text, " ");
+		int			len = strcspn(names, " ");
 
-		if (!idem_key_time_parse(text, len,
+		if (!idem_key_time_parse(names, len,
 								 &policy->key_times[policy->nkey_times++]))
-			elog(ERROR, "unknown key_time \"%s\"", text);
-		text	  +=len + strspn(text +len, " ");
+			elog(ERROR, "unknown key_time \"%s\"", names);
+		names += len + strspn(names + len, " ");
 	}
 }
 

@@ -462,7 +462,7 @@ arg_parts(FunctionCallInfo fcinfo, Order *order)
 		idem_check_text(items[i], "items", IDEM_ITEM_MAX);
 		part->item = items[i];
 		part->first = part->quantity = idem_quantity_check(quantities[i],
-													  "quantities", false);
+														   "quantities", false);
 	}
 	qsort(order->parts, order->n, sizeof(IdemPart), idem_hold_compare);
 	for (int i = 1; i < order->n; i++)

@@ -22,7 +22,7 @@
 /* The quantity given: not null, and as idem_quantity_check wants it. */
 Datum
 idem_quantity_arg(FunctionCallInfo fcinfo, int argno, const char *name,
-			 bool may_be_zero)
+				  bool may_be_zero)
 {
 	idem_arg_not_null(fcinfo, argno, name);
 	return idem_quantity_check(PG_GETARG_DATUM(argno), name, may_be_zero);
