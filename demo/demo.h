@@ -153,6 +153,7 @@ extern long value_of(const void *tally, const Row *row);
 extern void print_heads(const Way *const *ways, int nways);
 extern void print_table(const Row *rows, int nrows, const Way *const *ways, const void *tallies, size_t size, int nways);
 extern void print_bar(const char *title, double value, double most, const char *note);
+extern void print_wrong(const char *what, const Row *row, const Way *const *ways, const void *tallies, size_t size, int nways);
 extern bool verdict(bool well, const char *otherwise, const char *format,...) __attribute__((format(printf, 3, 4)));
 
 /* splitmix64: small, seedable, and good enough to choose faults by */

@@ -288,7 +288,7 @@ main(int argc, char **argv)
 	printf("\n%d connections; each message is sent twice and shuffled among those of %d orders; seed %llu\n\n", workers,
 		   APART, (unsigned long long) seed);
 	print_table(rows, lengthof(rows), ways, tallies, sizeof(Tally), NWAYS);
-	putchar('\n');
+	print_wrong("orders that end wrong", &(Row) ROW("", wrong), ways, tallies, sizeof(Tally), NWAYS);
 	for (int i = 0; i < NWAYS; i++)
 	{
 		const Tally *tally = &tallies[i];

@@ -342,7 +342,7 @@ main(int argc, char **argv)
 	printf("\n%d workers, one request in %d meets a fault of the service, seed %llu\n\n", workers, hit_one_in,
 		   (unsigned long long) seed);
 	print_table(rows, lengthof(rows), ways, tallies, sizeof(Tally), NWAYS);
-	putchar('\n');
+	print_wrong("payments charged twice or more", &(Row) ROW("", doubles), ways, tallies, sizeof(Tally), NWAYS);
 	for (int i = 0; i < NWAYS; i++)
 	{
 		const Tally *tally = &tallies[i];

@@ -50,8 +50,9 @@ report_table(const Run *runs, int nruns)
 	for (int i = 0; i < nruns; i++)
 		ways[i] = &runs[i].mode->way;
 	print_table(rows, lengthof(rows), ways, runs, sizeof(Run), nruns);
+	print_wrong("orders made twice or more", &(Row) {"", offsetof(Run, doubles), NULL}, ways, runs, sizeof(Run), nruns);
 
-	printf("\nconnections cut, on the request that commits + on an earlier one\n");
+	printf("connections cut, on the request that commits + on an earlier one\n");
 	for (int i = 0; i < CUT_POINTS; i++)
 	{
 		printf("%-36s", cut_titles[i]);
@@ -138,10 +139,10 @@ report_verdict(const Options *options, const Run *runs, int nruns)
 			well = false;
 		}
 		else if (run->mode->way.with_idem)
-			printf("ok: %s: each of %ld orders made once, %ld replays, all with the first answer byte for byte\n",
-				   run->mode->way.name, run->wanted, run->replays);
+			verdict(true, "", "%s: each of %ld orders made once, %ld replays, all with the first answer byte for byte",
+					run->mode->way.name, run->wanted, run->replays);
 		else
-			printf("ok: %s, a control, made %ld doubles of the same load\n", run->mode->way.name, run->doubles);
+			verdict(true, "", "%s, a control, made %ld doubles of the same load", run->mode->way.name, run->doubles);
 	}
 	if (controlled && by_retry == 0 && options->fault_rate > 0)
 	{

@@ -125,6 +125,21 @@ show_progress(bool done, const char *format,...)
 	fflush(stderr);
 }
 
+/* What begins and ends a colour, on a terminal that has not refused it (NO_COLOR); elsewhere nothing. */
+static const char *
+colour(const char *sequence)
+{
+	static int	wanted = -1;
+
+	if (wanted < 0)
+		wanted = isatty(STDOUT_FILENO) && getenv("NO_COLOR") == NULL;
+	return wanted ? sequence : "";
+}
+
+#define GREEN	colour("\033[32m")
+#define RED		colour("\033[31m")
+#define PLAIN	colour("\033[0m")
+
 long
 value_of(const void *tally, const Row *row)
 {
@@ -184,13 +199,52 @@ print_bar(const char *title, double value, double most, const char *note)
 	printf(" %.0f%s\n", value, note);
 }
 
+/*
+ * Bars of what went wrong in each way: a row of the table. For the summary of script/demo they are also added to the file
+ * that DEMO_COUNTS names: a line for each, whether the way has idem, the number, and what is counted.
+ */
+void
+print_wrong(const char *what, const Row *row, const Way *const *ways, const void *tallies, size_t size, int nways)
+{
+	const char *path = getenv("DEMO_COUNTS");
+	FILE	   *counts = path != NULL ? fopen(path, "a") : NULL;
+	long		most = 0;
+
+	if (path != NULL && counts == NULL)
+		fail("could not write \"%s\"", path);
+	for (int i = 0; i < nways; i++)
+	{
+		long		value = value_of((const char *) tallies + (size_t) i * size, row);
+
+		most = value > most ? value : most;
+	}
+	printf("\n%s\n", what);
+	for (int i = 0; i < nways; i++)
+	{
+		long		value = value_of((const char *) tallies + (size_t) i * size, row);
+		const char *first = ways[i]->title;
+		char		title[128];
+
+		snprintf(title, sizeof(title), "%s %s%s%s", ways[i]->with_idem ? "with idem:" : "without:", first,
+				 *first == '\0' || first[strlen(first) - 1] == '_' ? "" : " ", ways[i]->title2);
+		printf("%s", ways[i]->with_idem ? GREEN : RED);
+		print_bar(title, (double) value, (double) most, "");
+		printf("%s", PLAIN);
+		if (counts != NULL)
+			fprintf(counts, "%d\t%ld\t%s\n", ways[i]->with_idem, value, what);
+	}
+	putchar('\n');
+	if (counts != NULL && fclose(counts) != 0)
+		fail("could not write \"%s\"", path);
+}
+
 /* One line of the verdict: ok, or what else it is called. Answers whether all was well. */
 bool
 verdict(bool well, const char *otherwise, const char *format,...)
 {
 	va_list		args;
 
-	printf("%s: ", well ? "ok" : otherwise);
+	printf("%s%s%s: ", well ? GREEN : RED, well ? "ok" : otherwise, PLAIN);
 	va_start(args, format);
 	vprintf(format, args);
 	va_end(args);

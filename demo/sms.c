@@ -294,7 +294,7 @@ main(int argc, char **argv)
 
 	printf("\n2 workers; one message in %d gets the first one into trouble\n\n", TROUBLE_ONE_IN);
 	print_table(rows, lengthof(rows), ways, tallies, sizeof(Tally), NWAYS);
-	putchar('\n');
+	print_wrong("messages sent twice or more", &(Row) ROW("", doubles), ways, tallies, sizeof(Tally), NWAYS);
 	well = verdict(naive->doubles > 0, "PROVES NOTHING", "without idem %ld of %ld messages were sent twice",
 				   naive->doubles, naive->wanted);
 	well &= verdict(attempt->doubles == 0 && attempt->wrong_records == 0 &&

@@ -65,6 +65,9 @@ my $demo = demo('--quick', '--seed', '7');
 $demo->{run}->finish;
 is($demo->{run}->full_result(0), 0, 'status') or diag("$demo->{out}\n$demo->{err}");
 like($demo->{out}, qr/^=== orders ok, payments ok, messages ok, sms ok, sale ok$/m, 'all parts');
+like($demo->{out}, qr/^with idem:    0 orders made twice or more, 0 payments charged twice or more, 0 orders that end wrong, 0 messages sent twice or more, 0 pieces sold that were not there$/m, 'what it comes to with idem');
+like($demo->{out}, qr/^without idem: [1-9]\d* orders made twice or more(, [1-9]\d* [^,]+){4}$/m, 'and without');
+like($demo->{out}, qr/^=== orders over [^\n]*; seed 7\n\w/m, 'the seed, and what is shown');
 unlike($demo->{out}, qr/^(WRONG|PROVES NOTHING)/m, 'verdicts');
 like($demo->{err}, qr/^$_\b.*; idem: [1-9]\d* came in, [1-9]\d* duplicates, \d+ refused\b/m, "the progress of $_ shows what idem has counted")
   foreach 'call', 'claim', 'payments', 'sms';
@@ -98,6 +101,7 @@ is(cell('text messages', 'the first worker was killed', $_), 2, "sms: killed, wa
 is(cell('flash sale', 'pieces sold', 0), cell('flash sale', 'pieces offered', 0), 'sale: all sold, none oversold');
 is(cell('flash sale', 'of them while enough was there', 0), 0, 'sale: nobody was turned away while enough was there');
 cmp_ok(cell('flash sale', 'pieces sold that were not there', 3), '>', 0, 'sale: oversold without idem');
+like($demo->{out}, qr/^without: plain +\|#+ [1-9]/m, 'orders: a bar of the doubles');
 like($demo->{out}, qr/^idem_stock_reserve +\|#+ \d+/m, 'sale: a bar');
 
 # Ctrl-C, at a moment at which a worker is stopped
