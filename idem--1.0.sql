@@ -249,7 +249,7 @@ LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
 AS 'MODULE_PATHNAME', 'idem_claim';
 
 COMMENT ON FUNCTION @extschema@.idem_claim(pg_catalog.text, pg_catalog.anycompatible, pg_catalog.jsonb, pg_catalog.bool) IS
-'claims a key (source: 1 to 255 bytes; seq: text, varchar, smallint, integer, bigint or uuid, 1 to 1024 bytes as text) for this transaction; true: the caller is the first and does the work, false: it was done, or this transaction has claimed it; request: compared with the one recorded, null is not compared, and that of an open key is replaced; wait: wait for a transaction that holds the key, or raise ID409 at once; errors: 22004, 22023, 25006, 40001, 42501, 42804 for another type of seq, ID409 if an attempt holds the key, ID422';
+'claims a key (source: 1 to 255 bytes; seq: text, varchar, smallint, integer, bigint or uuid, 1 to 1024 bytes as text) for this transaction; true: the caller is the first and does the work, false: it was done, or this transaction has claimed it; request: compared with the one recorded, null is not compared, and that of an open key is replaced; wait: wait for a transaction that holds the key, or raise ID409 at once; errors: 22004, 22023, 25006, 40001, 42501, 42804 for another type of seq, ID409 if an attempt holds the key, ID410 if the key is older than what is remembered, ID422';
 
 CREATE FUNCTION @extschema@.idem_claim_batch(source pg_catalog.text, seqs pg_catalog.anycompatiblearray, wait pg_catalog.bool DEFAULT true, OUT seq pg_catalog.text, OUT claimed pg_catalog.bool, OUT status pg_catalog.text)
 RETURNS SETOF pg_catalog.record
@@ -257,7 +257,7 @@ LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000 ROWS 1000
 AS 'MODULE_PATHNAME', 'idem_claim_batch';
 
 COMMENT ON FUNCTION @extschema@.idem_claim_batch(pg_catalog.text, pg_catalog.anycompatiblearray, pg_catalog.bool) IS
-'claims the keys (source, each of seqs: 1 to 1024 bytes) and answers for each, in the order given; a key that is given twice is claimed once; claimed: as idem_claim answers; status: claimed, or what the key is: done, running, expired, failed, cancelled, or with wait off busy if another transaction is at it; two batches never deadlock over the order of their keys; errors: 22004, 22023, 25006, 40001, 42501, 42804';
+'claims the keys (source, each of seqs: 1 to 1024 bytes) and answers for each, in the order given; a key that is given twice is claimed once; claimed: as idem_claim answers; status: claimed, or what the key is: done, running, expired, failed, cancelled, or with wait off busy if another transaction is at it; gone if it is older than what is remembered, invalid if its time cannot be read; two batches never deadlock over the order of their keys; errors: 22004, 22023, 25006, 40001, 42501, 42804';
 
 CREATE FUNCTION @extschema@.idem_respond(source pg_catalog.text, seq pg_catalog.anycompatible, response pg_catalog.json)
 RETURNS pg_catalog.bool
@@ -265,7 +265,7 @@ LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
 AS 'MODULE_PATHNAME', 'idem_respond';
 
 COMMENT ON FUNCTION @extschema@.idem_respond(pg_catalog.text, pg_catalog.anycompatible, pg_catalog.json) IS
-'records the answer of a claim, byte for byte; true: recorded now, false: the same answer was recorded before; errors: 22004, 22023, 25006, 40001, 42501, 42804, ID404 if the key is not claimed, ID409 if an attempt holds it, ID412 if another answer is recorded or the key was cancelled';
+'records the answer of a claim, byte for byte; true: recorded now, false: the same answer was recorded before; errors: 22004, 22023, 25006, 40001, 42501, 42804, ID404 if the key is not claimed, ID409 if an attempt holds it, ID410 in place of ID404 if the key is older than what is remembered, ID412 if another answer is recorded or the key was cancelled';
 
 CREATE FUNCTION @extschema@.idem_response(source pg_catalog.text, seq pg_catalog.anycompatible)
 RETURNS pg_catalog.json
@@ -281,7 +281,7 @@ LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'idem_lookup';
 
 COMMENT ON FUNCTION @extschema@.idem_lookup(pg_catalog.text, pg_catalog.anycompatible) IS
-'all that is known of a key, all null if nothing is; status: done, running, expired (its lease ran out, outcome unknown), open (given back), failed, cancelled; owner: the role that it belongs to; writes nothing, waits for nobody, works on a standby; errors: 22004, 22023, 42501, 42804';
+'all that is known of a key, all null if nothing is; status: done, running, expired (its lease ran out, outcome unknown), open (given back), failed, cancelled, gone (not on record, and older than what is remembered); owner: the role that it belongs to; writes nothing, waits for nobody, works on a standby; errors: 22004, 22023, 42501, 42804';
 
 CREATE FUNCTION @extschema@.idem_call(source pg_catalog.text, seq pg_catalog.anycompatible, function pg_catalog.regproc, request pg_catalog.jsonb, wait pg_catalog.bool DEFAULT true, compare pg_catalog.jsonb DEFAULT NULL)
 RETURNS pg_catalog.json
@@ -289,7 +289,7 @@ LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
 AS 'MODULE_PATHNAME', 'idem_call';
 
 COMMENT ON FUNCTION @extschema@.idem_call(pg_catalog.text, pg_catalog.anycompatible, pg_catalog.regproc, pg_catalog.jsonb, pg_catalog.bool, pg_catalog.jsonb) IS
-'claims the key, runs function(request) as the caller, records its answer and returns it; for a duplicate returns the recorded answer and runs nothing; function takes one json or jsonb, further arguments taking their defaults, and returns json or jsonb, null being recorded as JSON null; an overloaded one is named by ''name(jsonb)''::regprocedure; wait: wait for a transaction that holds the key, or raise ID409 at once; compare: compared with the one recorded, in place of request; null if another transaction claimed the key and gave no answer; errors: 22004, 22023, 25006, 40001, 42501, 42804, 42809, 42883, ID409 also if this transaction has claimed the key and not answered it, ID412 if the key was cancelled, ID422, and whatever the function raises';
+'claims the key, runs function(request) as the caller, records its answer and returns it; for a duplicate returns the recorded answer and runs nothing; function takes one json or jsonb, further arguments taking their defaults, and returns json or jsonb, null being recorded as JSON null; an overloaded one is named by ''name(jsonb)''::regprocedure; wait: wait for a transaction that holds the key, or raise ID409 at once; compare: compared with the one recorded, in place of request; null if another transaction claimed the key and gave no answer; errors: 22004, 22023, 25006, 40001, 42501, 42804, 42809, 42883, ID409 also if this transaction has claimed the key and not answered it, ID410 if the key is older than what is remembered, ID412 if the key was cancelled, ID422, and whatever the function raises';
 
 CREATE FUNCTION @extschema@.idem_handle(source pg_catalog.text, seq pg_catalog.anycompatible, function pg_catalog.regproc, request pg_catalog.jsonb, wait pg_catalog.bool DEFAULT true, compare pg_catalog.jsonb DEFAULT NULL, OUT replayed pg_catalog.bool, OUT response pg_catalog.json)
 RETURNS pg_catalog.record
@@ -297,7 +297,7 @@ LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
 AS 'MODULE_PATHNAME', 'idem_handle';
 
 COMMENT ON FUNCTION @extschema@.idem_handle(pg_catalog.text, pg_catalog.anycompatible, pg_catalog.regproc, pg_catalog.jsonb, pg_catalog.bool, pg_catalog.jsonb) IS
-'as idem_call, and says what it was; replayed: false if the function ran now, true for a duplicate; response: the answer, null if another transaction claimed the key and gave none; errors: 22004, 22023, 25006, 40001, 42501, 42804, 42809, 42883, ID409 also if this transaction has claimed the key and not answered it, ID412 if the key was cancelled, ID422, and whatever the function raises';
+'as idem_call, and says what it was; replayed: false if the function ran now, true for a duplicate; response: the answer, null if another transaction claimed the key and gave none; errors: 22004, 22023, 25006, 40001, 42501, 42804, 42809, 42883, ID409 also if this transaction has claimed the key and not answered it, ID410 if the key is older than what is remembered, ID412 if the key was cancelled, ID422, and whatever the function raises';
 
 CREATE FUNCTION @extschema@.idem_cancel(source pg_catalog.text, seq pg_catalog.anycompatible)
 RETURNS pg_catalog.text
@@ -305,7 +305,7 @@ LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
 AS 'MODULE_PATHNAME', 'idem_cancel';
 
 COMMENT ON FUNCTION @extschema@.idem_cancel(pg_catalog.text, pg_catalog.anycompatible) IS
-'makes sure that a key will never run and returns its status after: cancelled, or done or failed, which the caller has to compensate; errors: 22004, 22023, 25006, 40001, 42501, 42804, ID409 while it runs';
+'makes sure that a key will never run and returns its status after: cancelled, or done or failed, which the caller has to compensate; errors: 22004, 22023, 25006, 40001, 42501, 42804, ID409 while it runs, ID410 if the key is older than what is remembered';
 
 CREATE FUNCTION @extschema@.idem_forget(source pg_catalog.text, seq pg_catalog.anycompatible)
 RETURNS pg_catalog.bool
@@ -407,7 +407,7 @@ LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
 AS 'MODULE_PATHNAME', 'idem_begin';
 
 COMMENT ON FUNCTION @extschema@.idem_begin(pg_catalog.text, pg_catalog.anycompatible, pg_catalog.interval, pg_catalog.jsonb, pg_catalog.bool, pg_catalog.bool) IS
-'begins an attempt at a key (source: 1 to 255 bytes; seq: text, varchar, smallint, integer, bigint or uuid, 1 to 1024 bytes as text); status granted: commit, then do the work within ttl, and name the fence when it is done; otherwise what the key is: running, done, failed, cancelled, or with takeover off expired; request: compared with the one recorded, null is not compared, and that of an open key is replaced; wait: wait for a transaction that is at the key, or raise ID409 at once; errors: 22004, 22023, 25006, 40001, 42501, 42804, ID409 with wait off, ID422';
+'begins an attempt at a key (source: 1 to 255 bytes; seq: text, varchar, smallint, integer, bigint or uuid, 1 to 1024 bytes as text); status granted: commit, then do the work within ttl, and name the fence when it is done; otherwise what the key is: running, done, failed, cancelled, or with takeover off expired; request: compared with the one recorded, null is not compared, and that of an open key is replaced; wait: wait for a transaction that is at the key, or raise ID409 at once; errors: 22004, 22023, 25006, 40001, 42501, 42804, ID409 with wait off, ID410 if the key is older than what is remembered, ID422';
 
 CREATE FUNCTION @extschema@.idem_begin_batch(source pg_catalog.text, seqs pg_catalog.anycompatiblearray, ttl pg_catalog.interval DEFAULT '30 seconds', takeover pg_catalog.bool DEFAULT true, wait pg_catalog.bool DEFAULT true, OUT seq pg_catalog.text, OUT status pg_catalog.text, OUT fence pg_catalog.int8, OUT response pg_catalog.json, OUT lease_until pg_catalog.timestamptz)
 RETURNS SETOF pg_catalog.record
@@ -415,7 +415,7 @@ LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000 ROWS 1000
 AS 'MODULE_PATHNAME', 'idem_begin_batch';
 
 COMMENT ON FUNCTION @extschema@.idem_begin_batch(pg_catalog.text, pg_catalog.anycompatiblearray, pg_catalog.interval, pg_catalog.bool, pg_catalog.bool) IS
-'begins an attempt at each of the keys (source, each of seqs: 1 to 1024 bytes) and answers for each, in the order given, as idem_begin does; a key that is given twice is granted once; status busy, with the rest null: with wait off another transaction is at the key; two batches, of claims or of attempts, never deadlock over the order of their keys; errors: 22004, 22023, 25006, 40001, 42501, 42804';
+'begins an attempt at each of the keys (source, each of seqs: 1 to 1024 bytes) and answers for each, in the order given, as idem_begin does; a key that is given twice is granted once; status busy, with the rest null: with wait off another transaction is at the key; status gone if the key is older than what is remembered, invalid if its time cannot be read; two batches, of claims or of attempts, never deadlock over the order of their keys; errors: 22004, 22023, 25006, 40001, 42501, 42804';
 
 CREATE FUNCTION @extschema@.idem_renew(source pg_catalog.text, seq pg_catalog.anycompatible, fence pg_catalog.int8, ttl pg_catalog.interval DEFAULT '30 seconds')
 RETURNS pg_catalog.timestamptz
@@ -423,7 +423,7 @@ LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
 AS 'MODULE_PATHNAME', 'idem_renew';
 
 COMMENT ON FUNCTION @extschema@.idem_renew(pg_catalog.text, pg_catalog.anycompatible, pg_catalog.int8, pg_catalog.interval) IS
-'gives an attempt ttl more time, counted from now, and returns until when; possible as long as nobody else was granted the key; errors: 22004, 22023, 25006, 40001, 42501, 42804, ID404 if the key was never begun, ID412 if the fence is no longer the current one or the attempt is over';
+'gives an attempt ttl more time, counted from now, and returns until when; possible as long as nobody else was granted the key; errors: 22004, 22023, 25006, 40001, 42501, 42804, ID404 if the key was never begun, ID410 in place of ID404 if the key is older than what is remembered, ID412 if the fence is no longer the current one or the attempt is over';
 
 CREATE FUNCTION @extschema@.idem_complete(source pg_catalog.text, seq pg_catalog.anycompatible, fence pg_catalog.int8, response pg_catalog.json DEFAULT NULL)
 RETURNS pg_catalog.bool
@@ -431,7 +431,7 @@ LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
 AS 'MODULE_PATHNAME', 'idem_complete';
 
 COMMENT ON FUNCTION @extschema@.idem_complete(pg_catalog.text, pg_catalog.anycompatible, pg_catalog.int8, pg_catalog.json) IS
-'records that the work of an attempt is done, and its answer, byte for byte; true: recorded now, false: the same was recorded before; errors: 22004, 22023, 25006, 40001, 42501, 42804, ID404 if the key was never begun, ID412 if the fence is no longer the current one or the attempt ended otherwise';
+'records that the work of an attempt is done, and its answer, byte for byte; true: recorded now, false: the same was recorded before; errors: 22004, 22023, 25006, 40001, 42501, 42804, ID404 if the key was never begun, ID410 in place of ID404 if the key is older than what is remembered, ID412 if the fence is no longer the current one or the attempt ended otherwise';
 
 CREATE FUNCTION @extschema@.idem_fail(source pg_catalog.text, seq pg_catalog.anycompatible, fence pg_catalog.int8, response pg_catalog.json DEFAULT NULL, retry pg_catalog.bool DEFAULT true)
 RETURNS pg_catalog.bool
@@ -439,7 +439,7 @@ LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
 AS 'MODULE_PATHNAME', 'idem_fail';
 
 COMMENT ON FUNCTION @extschema@.idem_fail(pg_catalog.text, pg_catalog.anycompatible, pg_catalog.int8, pg_catalog.json, pg_catalog.bool) IS
-'records that the work of an attempt was not done, and why; retry: the key is open for the next attempt, otherwise it has failed for good and this is its answer; true: recorded now, false: the same was recorded before; errors: 22004, 22023, 25006, 40001, 42501, 42804, ID404 if the key was never begun, ID412 if the fence is no longer the current one or the attempt ended otherwise';
+'records that the work of an attempt was not done, and why; retry: the key is open for the next attempt, otherwise it has failed for good and this is its answer; true: recorded now, false: the same was recorded before; errors: 22004, 22023, 25006, 40001, 42501, 42804, ID404 if the key was never begun, ID410 in place of ID404 if the key is older than what is remembered, ID412 if the fence is no longer the current one or the attempt ended otherwise';
 
 CREATE FUNCTION @extschema@.idem_unsettled(source pg_catalog.text DEFAULT NULL, max_rows pg_catalog.int4 DEFAULT 1000, OUT source pg_catalog.text, OUT seq pg_catalog.text, OUT status pg_catalog.text, OUT fence pg_catalog.int8, OUT claimed_at pg_catalog.timestamptz, OUT lease_until pg_catalog.timestamptz, OUT owner pg_catalog.name)
 RETURNS SETOF pg_catalog.record
@@ -652,7 +652,7 @@ LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
 AS 'MODULE_PATHNAME', 'idem_stock_reserve';
 
 COMMENT ON FUNCTION @extschema@.idem_stock_reserve(pg_catalog.text, pg_catalog.anycompatible, pg_catalog.text, pg_catalog.numeric, pg_catalog.interval, pg_catalog.bool) IS
-'holds quantity, above 0, of at most 38 digits and 18 of them behind the point, of an item (1 to 255 bytes) for the order (source: 1 to 255 bytes, seq: 1 to 1024 bytes); true: it is held, or was already, false: there is not enough, or the order was released or has expired, and nothing was written; ttl: idem_stock_expire gives it back after that time unless it is confirmed, null: never; an order has one such time, the earliest of its calls; wait: wait for other transactions if what they leave alone does not suffice, or raise ID409 at once; errors: 22004, 22023, 25006, 40001, 42501, 42804, 55P03, ID409, ID412 for a further item of a confirmed order, ID422 for another quantity than was first reserved';
+'holds quantity, above 0, of at most 38 digits and 18 of them behind the point, of an item (1 to 255 bytes) for the order (source: 1 to 255 bytes, seq: 1 to 1024 bytes); true: it is held, or was already, false: there is not enough, or the order was released or has expired, and nothing was written; ttl: idem_stock_expire gives it back after that time unless it is confirmed, null: never; an order has one such time, the earliest of its calls; wait: wait for other transactions if what they leave alone does not suffice, or raise ID409 at once; errors: 22004, 22023, 25006, 40001, 42501, 42804, 55P03, ID409, ID410 if the key is older than what is remembered, ID412 for a further item of a confirmed order, ID422 for another quantity than was first reserved';
 
 CREATE FUNCTION @extschema@.idem_stock_reserve_items(source pg_catalog.text, seq pg_catalog.anycompatible, items pg_catalog._text, quantities pg_catalog._numeric, ttl pg_catalog.interval DEFAULT NULL, wait pg_catalog.bool DEFAULT true)
 RETURNS pg_catalog.bool
@@ -660,7 +660,7 @@ LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
 AS 'MODULE_PATHNAME', 'idem_stock_reserve_items';
 
 COMMENT ON FUNCTION @extschema@.idem_stock_reserve_items(pg_catalog.text, pg_catalog.anycompatible, pg_catalog._text, pg_catalog._numeric, pg_catalog.interval, pg_catalog.bool) IS
-'as idem_stock_reserve, for several items, all or nothing; items and quantities have the same length, at least 1, and an item is in it once; two calls never deadlock; errors: 22004, 22023, 25006, 40001, 42501, 42804, 55P03, ID409, ID412, ID422';
+'as idem_stock_reserve, for several items, all or nothing; items and quantities have the same length, at least 1, and an item is in it once; two calls never deadlock; errors: 22004, 22023, 25006, 40001, 42501, 42804, 55P03, ID409, ID410 if the key is older than what is remembered, ID412, ID422';
 
 CREATE FUNCTION @extschema@.idem_stock_amend(source pg_catalog.text, seq pg_catalog.anycompatible, item pg_catalog.text, quantity pg_catalog.numeric, was pg_catalog.numeric DEFAULT NULL)
 RETURNS pg_catalog.bool
@@ -668,7 +668,7 @@ LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
 AS 'MODULE_PATHNAME', 'idem_stock_amend';
 
 COMMENT ON FUNCTION @extschema@.idem_stock_amend(pg_catalog.text, pg_catalog.anycompatible, pg_catalog.text, pg_catalog.numeric, pg_catalog.numeric) IS
-'makes a held order hold exactly quantity, 0 or more, of an item: takes more, gives back, or takes up a new item; true: so it is, also if it was so before, false: there is not enough, nothing has changed; was: what the order is thought to hold, by which a late retry does no harm, null is not compared; errors: 22004, 22023, 25006, 40001, 42501, 42804, 55P03, ID404 if nothing is known of the order, ID412 if it is no longer held, or holds neither was nor quantity';
+'makes a held order hold exactly quantity, 0 or more, of an item: takes more, gives back, or takes up a new item; true: so it is, also if it was so before, false: there is not enough, nothing has changed; was: what the order is thought to hold, by which a late retry does no harm, null is not compared; errors: 22004, 22023, 25006, 40001, 42501, 42804, 55P03, ID404 if nothing is known of the order, ID410 in place of ID404 if the key is older than what is remembered, ID412 if it is no longer held, or holds neither was nor quantity';
 
 CREATE FUNCTION @extschema@.idem_stock_renew(source pg_catalog.text, seq pg_catalog.anycompatible, ttl pg_catalog.interval)
 RETURNS pg_catalog.timestamptz
@@ -676,7 +676,7 @@ LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
 AS 'MODULE_PATHNAME', 'idem_stock_renew';
 
 COMMENT ON FUNCTION @extschema@.idem_stock_renew(pg_catalog.text, pg_catalog.anycompatible, pg_catalog.interval) IS
-'sets when a held order may be given back, ttl from now, and returns that time; ttl null: never, and returns null; errors: 22023, 22004 for the key, 25006, 40001, 42501, 42804, ID404 if nothing is known of the order, ID412 if it is no longer held';
+'sets when a held order may be given back, ttl from now, and returns that time; ttl null: never, and returns null; errors: 22023, 22004 for the key, 25006, 40001, 42501, 42804, ID404 if nothing is known of the order, ID410 in place of ID404 if the key is older than what is remembered, ID412 if it is no longer held';
 
 CREATE FUNCTION @extschema@.idem_stock_confirm(source pg_catalog.text, seq pg_catalog.anycompatible)
 RETURNS pg_catalog.bool
@@ -684,7 +684,7 @@ LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
 AS 'MODULE_PATHNAME', 'idem_stock_confirm';
 
 COMMENT ON FUNCTION @extschema@.idem_stock_confirm(pg_catalog.text, pg_catalog.anycompatible) IS
-'makes what the order holds final; true: now, false: it was so already; errors: 22004, 22023, 25006, 40001, 42501, 42804, ID404 if nothing is known of the order, ID412 if it was released or has expired';
+'makes what the order holds final; true: now, false: it was so already; errors: 22004, 22023, 25006, 40001, 42501, 42804, ID404 if nothing is known of the order, ID410 in place of ID404 if the key is older than what is remembered, ID412 if it was released or has expired';
 
 CREATE FUNCTION @extschema@.idem_stock_release(source pg_catalog.text, seq pg_catalog.anycompatible)
 RETURNS pg_catalog.bool
@@ -692,7 +692,7 @@ LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
 AS 'MODULE_PATHNAME', 'idem_stock_release';
 
 COMMENT ON FUNCTION @extschema@.idem_stock_release(pg_catalog.text, pg_catalog.anycompatible) IS
-'gives back what the order holds; true: now, also if nothing was known of the order, which is then refused for good; false: it was given back already, or has expired; errors: 22004, 22023, 25006, 40001, 42501, 42804, 55P03, ID412 if it was confirmed';
+'gives back what the order holds; true: now, also if nothing was known of the order, which is then refused for good; false: it was given back already, or has expired; errors: 22004, 22023, 25006, 40001, 42501, 42804, 55P03, ID410 if the key is older than what is remembered, ID412 if it was confirmed';
 
 CREATE FUNCTION @extschema@.idem_stock_lookup(source pg_catalog.text, seq pg_catalog.anycompatible, OUT item pg_catalog.text, OUT quantity pg_catalog.numeric, OUT status pg_catalog.text, OUT expires_at pg_catalog.timestamptz, OUT reserved_at pg_catalog.timestamptz, OUT decided_at pg_catalog.timestamptz)
 RETURNS SETOF pg_catalog.record
