@@ -9,6 +9,7 @@ use FindBin;
 use lib $FindBin::RealBin;
 use IdemTest;
 use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::RecursiveCopy;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
@@ -85,11 +86,10 @@ SKIP:
 	my $copy = "$tmp/node";
 
 	PostgreSQL::Test::RecursiveCopy::copypath("$dir/node", $copy);
-	chdir $copy or die "$copy: $!";
-	skip 'no drivers of Node.js: npm ci does not work here', 2 unless runs(qw(npm ci --ignore-scripts --no-audit --no-fund --prefer-offline));
-	try_driver('node pg', [ 'node', 'pg_calls.mjs' ]);
-	try_driver('node postgres', [ 'node', 'postgres_calls.mjs' ]);
-	chdir "$FindBin::RealBin/..";
+	skip 'no drivers of Node.js: npm ci does not work here', 2
+	  unless runs('npm', '--prefix', $copy, 'ci', qw(--ignore-scripts --no-audit --no-fund --fetch-retries=1 --fetch-timeout=60000));
+	try_driver('node pg', [ 'node', "$copy/pg_calls.mjs" ]);
+	try_driver('node postgres', [ 'node', "$copy/postgres_calls.mjs" ]);
 }
 
 $node->stop;
@@ -145,8 +145,8 @@ sub try_driver
 			$cast{"::$_"} = 1 foreach @casts;
 			$kept{ $call->{keep} } = $came =~ s/^ok\t//r if $call->{keep};
 		}
-		$program->{run}->finish;
-		is($program->{err}, '', 'nothing else was said');
+		ok($program->{run}->finish, 'the program ends well');
+		note($program->{err});
 
 		my ($row) = $page =~ /^\| \Q$driver\E \|(.*)$/m;
 		is(join(' ', sort keys %cast), join(' ', sort(($row // '') =~ /`(::[\w\[\]]+)`/g)), 'doc/drivers.md names the casts that it needs');

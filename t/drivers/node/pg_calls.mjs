@@ -7,7 +7,7 @@ const client = new pg.Client();
 await client.connect();
 client.on('notice', () => {});
 
-await serve(`pg ${JSON.parse(readFileSync('node_modules/pg/package.json')).version}`, async (mode, sql, params) => {
+await serve(`pg ${JSON.parse(readFileSync(new URL('node_modules/pg/package.json', import.meta.url))).version}`, async (mode, sql, params) => {
 	if (mode === 'block') await client.query('BEGIN');
 	try {
 		const result = await client.query({ text: sql, values: params.map(([kind, text]) => native(kind, text)), rowMode: 'array' });

@@ -11,6 +11,6 @@ const tagged = (on, text, params) => {
 	return on(Object.assign(parts, { raw: parts }), ...params.map(([kind, value]) => native(kind, value))).values();
 };
 
-await serve(`postgres ${JSON.parse(readFileSync('node_modules/postgres/package.json')).version}`, async (mode, text, params) =>
+await serve(`postgres ${JSON.parse(readFileSync(new URL('node_modules/postgres/package.json', import.meta.url))).version}`, async (mode, text, params) =>
 	mode === 'block' ? sql.begin((tx) => tagged(tx, text, params)) : tagged(sql, text, params));
 await sql.end();
