@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 
 # shellcheck disable=SC2034 # for the scripts that read this file
-IDEM_EXAMPLES=(http-node agent-tools webhooks-node http-python)
+IDEM_EXAMPLES=(http-node agent-tools webhooks-node http-python jobs-node)
 
 # example_has COMMAND…: is it there, and does it succeed?
 example_has() { "$@" >/dev/null 2>&1; }
