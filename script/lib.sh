@@ -10,6 +10,7 @@
 # Nothing is installed into the system and no server but our own is touched: everything lives below
 # the temporary directory IDEM_T, and an exit trap ends what was started there and removes it; a script
 # with an exit trap of its own calls idem_cleanup in it. PG_CONFIG chooses the PostgreSQL to work with.
+# IDEM_NEEDED=1 has script/bootstrap install no more than a server with idem needs.
 # IDEM_SANITIZE=1 builds idem with the address and undefined behaviour sanitizers, and any finding ends the server
 # process by a signal; PostgreSQL 17 or later of a distribution whose preloaded libasan works (Debian 12's hangs).
 
@@ -67,7 +68,7 @@ idem_job() {
 #   IDEM_SRC   the copy of the sources that was built
 #   IDEM_PGXS  the installed pgxs/src directory: pg_regress, Perl modules
 idem_private_tree() {
-	bash "$IDEM_TOP/script/bootstrap" >&2 || exit 1
+	bash "$IDEM_TOP/script/bootstrap" ${IDEM_NEEDED:+--needed} >&2 || exit 1
 	PG_CONFIG=$(command -v "${PG_CONFIG:-pg_config}") || idem_die "no pg_config"
 	export PG_CONFIG
 
