@@ -150,6 +150,11 @@ export async function serviceProxy(rnd, chances, port) {
   };
 }
 
+const children = new Set();
+process.on('exit', () => {
+  for (const child of children) child.kill('SIGKILL');
+});
+
 /** A program that prints "listening PORT" (or whatever `ready` finds) when it is ready, can be killed, and started again. */
 export class Program {
   constructor(command, env, ready = /listening (\d+)/) {
@@ -162,6 +167,8 @@ export class Program {
       stdio: ['ignore', 'pipe', process.env.EXAMPLES_VERBOSE ? 'inherit' : 'pipe'],
     });
     const child = this.child;
+    children.add(child);
+    child.once('exit', () => children.delete(child));
     let output = '';
     this.gone = new Promise((done) => child.once('exit', done));
     await new Promise((done, fail) => {

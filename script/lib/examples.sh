@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 
 # shellcheck disable=SC2034 # for the scripts that read this file
-IDEM_EXAMPLES=(http-node agent-tools webhooks-node http-python jobs-node)
+IDEM_EXAMPLES=(http-node agent-tools webhooks-node http-python jobs-node consumer-rabbitmq)
 
 # example_has COMMAND…: is it there, and does it succeed?
 example_has() { "$@" >/dev/null 2>&1; }
@@ -11,20 +11,30 @@ example_has() { "$@" >/dev/null 2>&1; }
 example_needs() {
 	local least=18
 	if [ "$1" = jobs-node ]; then least=20; fi
-	example_has node -e "process.exit(parseInt(process.versions.node) >= $least ? 0 : 1)" || {
-		echo "no node of version $least or later"
-		return 77
-	}
-	example_has command -v npm || {
-		echo "no npm"
-		return 77
-	}
 	case $1 in
-	*-python)
+	*-node | http-python | agent-tools)
+		example_has node -e "process.exit(parseInt(process.versions.node) >= $least ? 0 : 1)" || {
+			echo "no node of version $least or later"
+			return 77
+		}
+		example_has command -v npm || {
+			echo "no npm"
+			return 77
+		}
+		;;
+	esac
+	case $1 in
+	http-python)
 		example_has /usr/bin/python3 -c 'import flask, psycopg' || {
 			echo "no python3-flask or python3-psycopg"
 			return 77
 		}
+		;;
+	consumer-rabbitmq)
+		if ! example_has /usr/bin/python3 -c 'import pika, psycopg' || [ ! -d /usr/lib/rabbitmq/lib ]; then
+			echo "no rabbitmq-server, python3-pika or python3-psycopg"
+			return 77
+		fi
 		;;
 	esac
 }
@@ -49,6 +59,7 @@ example_run() {
 		schema=$dir/http-node/schema.sql
 		command=(node "$dir/http-node/test/test.mjs" /usr/bin/python3 "$dir/http-python/server.py")
 	fi
+	if [ -f "$dir/$name/test/test.py" ]; then command=(/usr/bin/python3 "$dir/$name/test/test.py"); fi
 	if [ -f "$dir/$name/package.json" ]; then example_packages "$dir/$name" "$2" || return; fi
 
 	"$IDEM_BIN/psql" -Xqc "CREATE DATABASE $database" || return 1
