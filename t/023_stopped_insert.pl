@@ -37,7 +37,7 @@ sub answered
 {
 	my ($session, $sql) = @_;
 	$session->tell($sql);
-	for (1 .. 500)
+	for (1 .. 200)
 	{
 		$session->{psql}->pump_nb;
 		return $session->answer if $session->{out} =~ /^\Q$session->{mark}\E$/m && $session->{err} =~ /^\Q$session->{mark}\E$/m;
@@ -52,7 +52,7 @@ sub beside
 {
 	my ($call, $waits, @statements) = @_;
 
-	foreach my $try (1 .. 20)
+	foreach my $try (1 .. 40)
 	{
 		my ($rival, $watcher, @others) = map { IdemTest::Session->new($node) } 1 .. 3 + @statements;
 		my ($pid, $held, @answers) = ($rival->{pid}, 0);
@@ -72,7 +72,11 @@ sub beside
 		}
 		if ($held)
 		{
-			push @answers, scalar answered($others[$_], "BEGIN; $statements[$_]; ROLLBACK") foreach 0 .. $#statements;
+			foreach my $n (0 .. $#statements)
+			{
+				push @answers, scalar answered($others[$n], "BEGIN; $statements[$n]; ROLLBACK");
+				last if !defined $answers[-1];
+			}
 			$others[-1]->tell($waits) if defined $waits;
 		}
 		kill 'CONT', $pid;
