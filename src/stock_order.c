@@ -22,6 +22,7 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
+#include "utils/tuplestore.h"
 
 static void find_held(IdemStore *holds, const Datum *key, IdemRow *row,
 					  const char *hint);
