@@ -1,22 +1,26 @@
--- Three services. In a real system each has a database of its own; here each has a schema, and calls the others over a network
--- that loses things.
+-- Three services. In a real system each has a database of its own; they share nothing here but the order's number.
+
+-- stock
 SELECT idem_stock_add('tea', 100000);
 
+-- payment
 CREATE TABLE account (
 	name	text PRIMARY KEY,
 	balance	integer NOT NULL CHECK (balance >= 0)
 );
 
--- What the order service knows: it drives the saga.
-CREATE TABLE orders (
-	id		text PRIMARY KEY,
-	customer text NOT NULL,
-	quantity integer NOT NULL,
-	price	integer NOT NULL,
-	status	text NOT NULL DEFAULT 'created'
+CREATE TABLE ledger (
+	order_id	text NOT NULL,
+	amount		integer NOT NULL		-- charged: positive, refunded: negative
 );
 
-SELECT idem_machine('saga', 'created -> reserved -> paid -> done; created -> cancelled; reserved -> cancelled');
+-- order: drives the saga. That it is being cancelled is written before anything is undone.
+CREATE TABLE orders (
+	id			text PRIMARY KEY,
+	customer	text NOT NULL,
+	quantity	integer NOT NULL,
+	price		integer NOT NULL,
+	status		text NOT NULL DEFAULT 'created'
+);
 
-CREATE TRIGGER orders_state BEFORE INSERT OR UPDATE ON orders
-	FOR EACH ROW EXECUTE FUNCTION idem_state('saga', 'status');
+SELECT idem_machine('saga', 'created -> reserved -> paid -> done; created -> cancelling; reserved -> cancelling -> cancelled');

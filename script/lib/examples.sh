@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 
 # shellcheck disable=SC2034 # for the scripts that read this file
-IDEM_EXAMPLES=(http-node agent-tools webhooks-node http-python jobs-node consumer-rabbitmq)
+IDEM_EXAMPLES=(http-node agent-tools webhooks-node http-python jobs-node consumer-rabbitmq saga-python)
 
 # example_has COMMAND…: is it there, and does it succeed?
 example_has() { "$@" >/dev/null 2>&1; }
@@ -27,6 +27,12 @@ example_needs() {
 	http-python)
 		example_has /usr/bin/python3 -c 'import flask, psycopg' || {
 			echo "no python3-flask or python3-psycopg"
+			return 77
+		}
+		;;
+	saga-python)
+		example_has /usr/bin/python3 -c 'import psycopg' || {
+			echo "no python3-psycopg"
 			return 77
 		}
 		;;
