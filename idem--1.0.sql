@@ -356,7 +356,7 @@ COMMENT ON FUNCTION @extschema@.idem_retention(pg_catalog.text) IS
 
 CREATE FUNCTION @extschema@.idem_token_issue(purpose pg_catalog.text, subject pg_catalog.text DEFAULT '', ttl pg_catalog.interval DEFAULT '15 minutes', max_issues pg_catalog.int4 DEFAULT NULL, per pg_catalog.interval DEFAULT '1 minute')
 RETURNS pg_catalog.text
-LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
 AS 'MODULE_PATHNAME', 'idem_token_issue';
 
 COMMENT ON FUNCTION @extschema@.idem_token_issue(pg_catalog.text, pg_catalog.text, pg_catalog.interval, pg_catalog.int4, pg_catalog.interval) IS
@@ -364,7 +364,7 @@ COMMENT ON FUNCTION @extschema@.idem_token_issue(pg_catalog.text, pg_catalog.tex
 
 CREATE FUNCTION @extschema@.idem_token_consume(token pg_catalog.text, purpose pg_catalog.text, subject pg_catalog.text DEFAULT '')
 RETURNS pg_catalog.bool
-LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
 AS 'MODULE_PATHNAME', 'idem_token_consume';
 
 COMMENT ON FUNCTION @extschema@.idem_token_consume(pg_catalog.text, pg_catalog.text, pg_catalog.text) IS
@@ -372,7 +372,7 @@ COMMENT ON FUNCTION @extschema@.idem_token_consume(pg_catalog.text, pg_catalog.t
 
 CREATE FUNCTION @extschema@.idem_token_rotate(token pg_catalog.text, purpose pg_catalog.text, subject pg_catalog.text DEFAULT '', ttl pg_catalog.interval DEFAULT '15 minutes')
 RETURNS pg_catalog.text
-LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
 AS 'MODULE_PATHNAME', 'idem_token_rotate';
 
 COMMENT ON FUNCTION @extschema@.idem_token_rotate(pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.interval) IS
@@ -455,7 +455,7 @@ COMMENT ON FUNCTION @extschema@.idem_unsettled(pg_catalog.text, pg_catalog.int4)
 
 CREATE FUNCTION @extschema@.idem_lock(name pg_catalog.text, ttl pg_catalog.interval DEFAULT '30 seconds')
 RETURNS pg_catalog.int8
-LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
 AS 'MODULE_PATHNAME', 'idem_lock';
 
 COMMENT ON FUNCTION @extschema@.idem_lock(pg_catalog.text, pg_catalog.interval) IS
@@ -463,7 +463,7 @@ COMMENT ON FUNCTION @extschema@.idem_lock(pg_catalog.text, pg_catalog.interval) 
 
 CREATE FUNCTION @extschema@.idem_lock_renew(name pg_catalog.text, fence pg_catalog.int8, ttl pg_catalog.interval DEFAULT '30 seconds')
 RETURNS pg_catalog.bool
-LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
 AS 'MODULE_PATHNAME', 'idem_lock_renew';
 
 COMMENT ON FUNCTION @extschema@.idem_lock_renew(pg_catalog.text, pg_catalog.int8, pg_catalog.interval) IS
@@ -471,7 +471,7 @@ COMMENT ON FUNCTION @extschema@.idem_lock_renew(pg_catalog.text, pg_catalog.int8
 
 CREATE FUNCTION @extschema@.idem_lock_check(name pg_catalog.text, fence pg_catalog.int8)
 RETURNS pg_catalog.void
-LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
 AS 'MODULE_PATHNAME', 'idem_lock_check';
 
 COMMENT ON FUNCTION @extschema@.idem_lock_check(pg_catalog.text, pg_catalog.int8) IS
@@ -479,7 +479,7 @@ COMMENT ON FUNCTION @extschema@.idem_lock_check(pg_catalog.text, pg_catalog.int8
 
 CREATE FUNCTION @extschema@.idem_unlock(name pg_catalog.text, fence pg_catalog.int8)
 RETURNS pg_catalog.bool
-LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
 AS 'MODULE_PATHNAME', 'idem_unlock';
 
 COMMENT ON FUNCTION @extschema@.idem_unlock(pg_catalog.text, pg_catalog.int8) IS

@@ -22,9 +22,10 @@ WHERE lanname <> 'c' OR prosecdef OR proconfig IS NOT NULL OR provolatile <> 'v'
 -- who watches the server may read the counters
 SELECT p.oid::regprocedure AS watched, a.privilege_type FROM member m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND m.objid = p.oid, aclexplode(proacl) a WHERE a.grantee = 'pg_monitor'::regrole ORDER BY p.proname COLLATE "C";
 SELECT c.oid::regclass AS watched, a.grantee::regrole, a.privilege_type FROM member m JOIN pg_class c ON m.classid = 'pg_class'::regclass AND m.objid = c.oid, aclexplode(relacl) a WHERE relkind = 'v' AND a.grantee <> relowner ORDER BY c.relname COLLATE "C";
--- verbs of claims and attempts cost much, so that the planner tests other conditions first; what only reads does not
+-- verbs cost much, so that the planner tests other conditions first; what only reads, defines or is a trigger need not
 SELECT p.proname AS cheap FROM member m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND m.objid = p.oid
-WHERE procost <> 1000 AND proname IN ('idem_claim', 'idem_claim_batch', 'idem_respond', 'idem_call', 'idem_handle', 'idem_cancel', 'idem_forget', 'idem_begin', 'idem_begin_batch', 'idem_renew', 'idem_complete', 'idem_fail');
+WHERE procost <> 1000 AND prokind = 'f' AND prorettype <> 'trigger'::regtype
+ORDER BY p.proname COLLATE "C";
 -- each says what it is for
 SELECT p.oid::regprocedure AS without_comment FROM member m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND m.objid = p.oid WHERE obj_description(p.oid, 'pg_proc') IS NULL;
 -- the others, but the tables' row types, which are members from PostgreSQL 16 on: no privileges but the owner's

@@ -81,6 +81,17 @@ SELECT pg_temp.make('6', 'open'), pg_temp.make('8', 'open'), pg_temp.make('7', '
 SELECT * FROM idem_claim_batch('attempt_claim', ARRAY['8', '7', '6', '8', '5']);
 SELECT * FROM idem_claim_batch('attempt_claim', ARRAY['10', '9']);
 
+-- an attempt of this very transaction: waiting for its lease would not help
+BEGIN;
+SELECT status FROM idem_begin('attempt_claim', 'own');
+SAVEPOINT here;
+SELECT idem_claim('attempt_claim', 'own');
+ROLLBACK TO here;
+SELECT idem_cancel('attempt_claim', 'own');
+ROLLBACK TO here;
+SELECT idem_fail('attempt_claim', 'own', 1), idem_claim('attempt_claim', 'own');
+ROLLBACK;
+
 -- purge: what has ended, and never what runs, expired or is open
 DELETE FROM idem.claim WHERE source = 'attempt_claim';
 SELECT FROM state s, pg_temp.make(s.name, s.name);

@@ -330,8 +330,8 @@ idem_check_nonatomic(FunctionCallInfo fcinfo, const char *procedure)
 		castNode(CallContext, fcinfo->context)->atomic)
 		ereport(ERROR,
 				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-				 errmsg("%s cannot run inside a transaction block", procedure),
-				 errdetail("It commits after each batch."),
+				 errmsg("procedure that commits cannot run inside a transaction block"),
+				 errdetail("%s commits after each batch.", procedure),
 				 errhint("Run CALL %s outside of BEGIN and of functions.",
 						 procedure)));
 }

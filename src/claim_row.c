@@ -154,6 +154,7 @@ idem_claim_in_progress(const IdemStore *store, const Datum *key,
 
 	if (hint == NULL)
 		hint = call ? "The function that idem_call runs in this transaction must end first." :
+			own ? "Record its end with idem_complete, or give the key back with idem_fail." :
 			status == CLAIM_EXPIRED ?
 			"Find out what became of it, then take it over with idem_begin or cancel it." :
 			"Try again when its lease has run out.";
