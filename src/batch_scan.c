@@ -15,8 +15,8 @@
  * max_skip rows for a key, and half as many after each time that this did not
  * suffice.  At 0 each key is looked up from the root.
  *
- * Concurrency.  The answers are those of idem_store_find for a reserved key,
- * for the same reason: all keys are reserved before the scan begins, so what
+ * Concurrency.  The answers are those of idem_store_look, for the same reason: all
+ * keys are reserved before the scan begins, so what
  * others who reserve have inserted is in the index by then, and nothing is
  * added while the scan is under way.  The scan reads a row a little before its
  * key's turn.  That makes no difference, for the snapshot is as old as the
@@ -72,13 +72,13 @@ idem_batch_scan_find(IdemBatchScan *scan, const Datum *key, IdemRow *row)
 	int			skipped = 0;
 	int			compared;
 
+	CHECK_FOR_INTERRUPTS();
 	if (scan->max_skip == 0)
 	{
-		idem_store_find(scan->store, key, row);
+		idem_store_look(scan->store, key, row);
 		return;
 	}
 
-	CHECK_FOR_INTERRUPTS();
 	row->presence = IDEM_ABSENT;
 	if (scan->scandesc == NULL)
 		begin_at(scan, key);
@@ -88,7 +88,7 @@ idem_batch_scan_find(IdemBatchScan *scan, const Datum *key, IdemRow *row)
 		{
 			idem_batch_scan_end(scan);
 			scan->max_skip /= 2;
-			idem_store_find(scan->store, key, row);
+			idem_store_look(scan->store, key, row);
 			return;
 		}
 		/* as in a scan for one key, what is committed is the answer */

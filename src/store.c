@@ -201,6 +201,7 @@ void
 idem_store_find(IdemStore *store, const Datum *key, IdemRow *row)
 {
 	CHECK_FOR_INTERRUPTS();		/* every caller's loop comes by here */
+	Assert(store->nreserved == 0);
 
 	if (store->index == NULL)
 	{
