@@ -165,7 +165,12 @@ idem_direct_lock(IdemStore *store, const ItemPointerData *tid,
 	return result;
 }
 
-/* Writes a new version of a row in the place of the one at tid. */
+/*
+ * Writes a new version of a row in the place of the one at tid.  The key stays,
+ * and the version before has kept it unique, so nothing is checked: the check
+ * would wait for whoever has tried to insert the key and not ended yet, though
+ * the row of that try is deleted.
+ */
 TM_Result
 idem_direct_update(IdemStore *store, ItemPointer tid, const Datum *values,
 				   const bool *nulls)
@@ -183,7 +188,7 @@ idem_direct_update(IdemStore *store, ItemPointer tid, const Datum *values,
 	{
 		if (needs_index)
 			(void) add_index_entries(store, values, nulls, &tuple->t_self,
-									 UNIQUE_CHECK_YES);
+									 UNIQUE_CHECK_NO);
 		CommandCounterIncrement();
 	}
 	heap_freetuple(tuple);
@@ -271,6 +276,8 @@ add_index_entry(IdemStore *store, Relation index, const Datum *values,
 
 	for (int i = 0; i < IndexRelationGetNumberOfKeyAttributes(index); i++)
 		key[i] = values[index->rd_index->indkey.values[i] - 1];
-	return index_insert(index, key, nulls, tid, store->heap, check, false,
+	/* of a unique index unchecked says: the key is that of the version before */
+	return index_insert(index, key, nulls, tid, store->heap, check,
+						check == UNIQUE_CHECK_NO && index == store->index,
 						&info);
 }
