@@ -40,6 +40,7 @@ OBJS = \
 	src/row.o \
 	src/row_insert.o \
 	src/rowspec.o \
+	src/sort.o \
 	src/stat.o \
 	src/stat_count.o \
 	src/stat_view.o \

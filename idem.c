@@ -52,6 +52,7 @@
  *		src/target_sql.c	every SQL text that C runs on the caller's tables
  *		src/invalidate.c	one relcache callback for all of idem
  *		src/arg.c		what an argument may be
+ *		src/sort.c		what a caller gave, in order
  *		src/result.c	the rows that functions answer with
  *		src/compat.h	every difference between server versions
  *		src/NAME.h		one header for each family

@@ -42,7 +42,7 @@ typedef struct BatchDetail
 	bool		has_lease;
 	int64		fence;
 	Datum		response;
-	Datum		lease_until;
+	TimestampTz lease_until;	/* no Datum, which may be a pointer */
 } BatchDetail;
 
 typedef struct Batch
@@ -65,7 +65,7 @@ static void decide(Batch *batch, int i, IdemClaimStatus status,
 				   const IdemRow *row);
 static void count_answers(const Batch *batch);
 static IdemClaimStatus answer(const Batch *batch, int position);
-static void sort_keys(BatchKey *keys, BatchKey *spare, int n);
+static int	compare_keys(const void *a, const void *b);
 
 PG_FUNCTION_INFO_V1(idem_claim_batch);
 PG_FUNCTION_INFO_V1(idem_begin_batch);
@@ -133,7 +133,8 @@ idem_begin_batch(PG_FUNCTION_ARGS)
 		text	   *name = cstring_to_text(status == CLAIM_TAKEN ? "granted" :
 										   idem_claim_status_name(status));
 		Datum		values[5] = {batch.seqs[i], PointerGetDatum(name),
-		Int64GetDatum(detail->fence), (Datum) 0, detail->lease_until};
+		Int64GetDatum(detail->fence), (Datum) 0,
+		TimestampTzGetDatum(detail->lease_until)};
 		bool		nulls[5] = {false, false, !detail->known,
 		!detail->has_response, !detail->has_lease};
 
@@ -154,7 +155,6 @@ static void
 get_batch(FunctionCallInfo fcinfo, Batch *batch)
 {
 	BatchKey   *keys;
-	BatchKey   *spare;
 
 	batch->context = CurrentMemoryContext;
 	batch->source = PointerGetDatum(idem_arg_text(fcinfo, 0, "source",
@@ -170,9 +170,7 @@ get_batch(FunctionCallInfo fcinfo, Batch *batch)
 	}
 
 	/* the first of equals stands before the others, and stands for them */
-	spare = palloc_extended(batch->n * sizeof(BatchKey), MCXT_ALLOC_HUGE);
-	sort_keys(keys, spare, batch->n);
-	pfree(spare);
+	idem_sort(keys, batch->n, sizeof(BatchKey), compare_keys);
 	for (int i = 0; i < batch->n; i++)
 	{
 		if (batch->nkeys == 0 ||
@@ -322,7 +320,8 @@ decide(Batch *batch, int i, IdemClaimStatus status, const IdemRow *row)
 	detail->fence = DatumGetInt64(row->values[CLAIM_FENCE]);
 	detail->has_lease = !row->nulls[CLAIM_LEASE_UNTIL];
 	if (detail->has_lease)
-		detail->lease_until = row->values[CLAIM_LEASE_UNTIL];
+		detail->lease_until =
+			DatumGetTimestampTz(row->values[CLAIM_LEASE_UNTIL]);
 	detail->has_response = !row->nulls[CLAIM_RESPONSE];
 	if (detail->has_response)
 	{
@@ -362,35 +361,10 @@ answer(const Batch *batch, int position)
 	return key->status;
 }
 
-/*
- * Sorts keys bytewise, equal ones as they were given.  By merging, since the
- * caller chooses the order of the input, and the server's qsort can be led into
- * quadratic time.  What is in order already is only compared once.
- */
-static void
-sort_keys(BatchKey *keys, BatchKey *spare, int n)
+/* sort comparator: bytewise. */
+static int
+compare_keys(const void *a, const void *b)
 {
-	int			half = n / 2;
-	int			left = 0;
-	int			right = half;
-	int			next = 0;
-
-	if (n < 2)
-		return;
-	CHECK_FOR_INTERRUPTS();
-	sort_keys(keys, spare, half);
-	sort_keys(keys + half, spare, n - half);
-	if (idem_compare_bytes(keys[half - 1].seq, keys[half].seq) <= 0)
-		return;
-
-	/* the left half makes room, and what is left of the right half stays */
-	memcpy(spare, keys, half * sizeof(BatchKey));
-	while (left < half)
-	{
-		if (right < n &&
-			idem_compare_bytes(keys[right].seq, spare[left].seq) < 0)
-			keys[next++] = keys[right++];
-		else
-			keys[next++] = spare[left++];
-	}
+	return idem_compare_bytes(((const BatchKey *) a)->seq,
+							  ((const BatchKey *) b)->seq);
 }

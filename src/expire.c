@@ -307,7 +307,7 @@ lines_of(IdemPart *parts, int n)
 {
 	IdemLines  *lines = idem_bucket_lines(IDEM_STAT_NO_SOURCE, n);
 
-	qsort(parts, n, sizeof(IdemPart), idem_hold_compare);
+	idem_sort(parts, n, sizeof(IdemPart), idem_hold_compare);
 	for (int i = 0; i < n;)
 	{
 		Datum		item = parts[i].item;

@@ -72,6 +72,10 @@ extern Datum idem_integer_datum(Oid type, int64 n);
 extern int	idem_compare_bytes(Datum a, Datum b);
 extern bool idem_same_bytes(Datum a, Datum b);
 
+/* sort.c: what a caller gave, in order */
+extern void idem_sort(void *elements, Size n, Size size,
+					  int (*compare) (const void *, const void *));
+
 /* invalidate.c: one relcache callback for all of idem */
 extern void idem_on_relcache(void (*callback) (Datum arg, Oid relid));
 

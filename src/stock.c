@@ -314,7 +314,7 @@ add_to_order(IdemStore *holds, IdemStore *stock, Order *order, IdemRow *row,
 	n = idem_hold_parts(row, &parts);
 	parts = repalloc_huge(parts, ((Size) n + nmissing) * sizeof(IdemPart));
 	memcpy(parts + n, missing, nmissing * sizeof(IdemPart));
-	qsort(parts, n + nmissing, sizeof(IdemPart), idem_hold_compare);
+	idem_sort(parts, n + nmissing, sizeof(IdemPart), idem_hold_compare);
 	idem_hold_set_parts(row, parts, n + nmissing);
 	if (order->ttl != NULL)
 	{
@@ -464,7 +464,7 @@ arg_parts(FunctionCallInfo fcinfo, Order *order)
 		part->first = part->quantity = idem_quantity_check(quantities[i],
 														   "quantities", false);
 	}
-	qsort(order->parts, order->n, sizeof(IdemPart), idem_hold_compare);
+	idem_sort(order->parts, order->n, sizeof(IdemPart), idem_hold_compare);
 	for (int i = 1; i < order->n; i++)
 		if (idem_hold_compare(&order->parts[i - 1], &order->parts[i]) == 0)
 			ereport(ERROR,

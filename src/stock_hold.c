@@ -213,7 +213,7 @@ idem_hold_write(IdemStore *holds, IdemRow *row)
 		CHECK_FOR_INTERRUPTS();
 }
 
-/* qsort and bsearch comparator: by item, bytewise. */
+/* sort and bsearch comparator: by item, bytewise. */
 int
 idem_hold_compare(const void *a, const void *b)
 {

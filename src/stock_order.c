@@ -115,7 +115,7 @@ idem_stock_amend(PG_FUNCTION_ARGS)
 		if (idem_bucket_move(&stock, lines, true, &waited) == IDEM_MOVED)
 		{
 			part->quantity = quantity;
-			qsort(parts, n, sizeof(IdemPart), idem_hold_compare);
+			idem_sort(parts, n, sizeof(IdemPart), idem_hold_compare);
 			idem_hold_set_parts(&row, parts, n);
 			idem_hold_write(&holds, &row);
 			amended = true;
