@@ -77,6 +77,11 @@
 #define INTERVAL_IS_NOEND(i)	false
 #endif
 
+/* 19 lays out a new row type once it has all its columns */
+#if PG_VERSION_NUM < 190000
+#define TupleDescFinalize(desc) ((void) (desc))
+#endif
+
 /* 18 put the word before the declaration, where C11 wants it */
 #if PG_VERSION_NUM < 180000
 #define pg_noreturn pg_attribute_noreturn()

@@ -31,6 +31,7 @@ idem_result_row(IdemResultType *type, const Datum *values, const bool *nulls)
 		for (int i = 0; i < type->ncolumns; i++)
 			TupleDescInitEntry(desc, i + 1, type->columns[i].name,
 							   type->columns[i].type, -1, 0);
+		TupleDescFinalize(desc);
 		type->desc = BlessTupleDesc(desc);
 		MemoryContextSwitchTo(old);
 	}
