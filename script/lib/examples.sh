@@ -54,11 +54,14 @@ example_packages() {
 }
 
 # example_run NAME SECONDS: the example NAME, on a database of its own; prints what it counted. 77: something is not installed.
-# It works in a copy of examples/ below IDEM_T. After so many seconds it is ended, with status 124.
+# It works in a copy, IDEM_T/programs/examples. After so many seconds it is ended, with status 124.
 example_run() {
-	local name=$1 database=example_${1//-/_} dir=$IDEM_T/examples schema end=$((SECONDS + $2)) command
+	local name=$1 database=example_${1//-/_} dir=$IDEM_T/programs/examples schema end=$((SECONDS + $2)) command
 	example_needs "$name" || return
-	[ -d "$dir" ] || tar -C "$IDEM_TOP" --exclude=node_modules -cf - examples | tar -C "$IDEM_T" --no-same-owner -xf -
+	if [ ! -d "$dir" ]; then
+		mkdir -p "$IDEM_T/programs"
+		tar -C "$IDEM_TOP" --exclude=node_modules -cf - examples | tar -C "$IDEM_T/programs" --no-same-owner -xf -
+	fi
 	schema=$dir/$name/schema.sql command=(node "$dir/$name/test/test.mjs")
 	if [ "$name" = http-python ]; then # the client and the tables are those of http-node
 		example_packages "$dir/http-node" "$2" || return
