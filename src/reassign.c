@@ -82,12 +82,16 @@ idem_reassign(PG_FUNCTION_ARGS)
 }
 
 
-/* Runs a statement on one of the tables, as its owner. */
+/*
+ * Runs a statement on one of the tables, as its owner.  The lock under which the
+ * owner is read is compatible with the one that is taken next: of two calls with
+ * a stronger one, each would wait for the other.
+ */
 static uint64
 execute(IdemTable *table, IdemPlan plan, const Datum *values)
 {
 	Relation	index;
-	Relation	heap = idem_table_open(table, RowExclusiveLock, false, &index);
+	Relation	heap = idem_table_open(table, AccessShareLock, false, &index);
 	uint64		rows = idem_plan_execute(plan, heap->rd_rel->relowner, false,
 										 values, NULL, NULL, NULL, 0);
 

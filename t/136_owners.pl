@@ -136,4 +136,15 @@ SKIP: {
 	$node->stop;
 }
 
+# administrators who reassign at the same time wait for each other in one direction
+{
+	my $node = idem_node('together');
+	my $script = $node->basedir . '/reassign.sql';
+
+	append_to_file($script, "SELECT idem_reassign('nobody', current_user);\n");
+	my ($out, $err) = run_command([ 'pgbench', '-n', '-C', '-c', 4, '-j', 2, '-t', 50, '-h', $node->host, '-p', $node->port, '-f', $script, 'postgres' ]);
+	like($out, qr/failed transactions: 0 /, 'reassigned by four at once') or diag($err);
+	$node->stop;
+}
+
 done_testing();
