@@ -154,6 +154,15 @@ CREATE EXTENSION idem SCHEMA elsewhere;
 SET search_path = elsewhere;
 SELECT public.once('4'), public.once('4'), elsewhere.idem_claim('plans', '5');
 RESET search_path;
+-- What finds a row by its key never reads the whole table, also if the statistics say that it is tiny: the plan is kept while it grows.
+SELECT elsewhere.idem_claim('plans', 'tiny'), elsewhere.idem_stock_add('plans', 1);
+ANALYZE idem.claim, idem.stock;
+\c
+SET idem.force_sql = on;
+BEGIN;
+SELECT elsewhere.idem_claim('plans', '6'), elsewhere.idem_respond('plans', '6', '1'), elsewhere.idem_stock_add('plans', 1), elsewhere.idem_stock_reserve('plans', '1', 'plans', 1), elsewhere.idem_stock_available('plans');
+SELECT relname, pg_stat_get_xact_numscans(oid) AS whole_reads FROM pg_class WHERE oid IN ('idem.claim'::regclass, 'idem.stock'::regclass) ORDER BY 1;
+COMMIT;
 \c :db
 DROP DATABASE regress_idem_plans;
 DELETE FROM idem.claim WHERE source = 'plans';

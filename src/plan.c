@@ -91,7 +91,7 @@
 static IdemKeptPlan kept_plans[IDEM_PLANS] = {
 	[IDEM_PLAN_CLAIM_XMIN] = {
 		.text = "SELECT xmin FROM idem.claim" CLAIM_BY_KEY,
-		.expected = SPI_OK_SELECT,
+		.expected = SPI_OK_SELECT, .by_key = true,
 		.nargs = 2,
 		.argtypes = {TEXTOID, TEXTOID}
 	},
@@ -197,14 +197,14 @@ static IdemKeptPlan kept_plans[IDEM_PLANS] = {
 	[IDEM_PLAN_STOCK_LOCK] = {
 		.text = "SELECT quantity FROM idem.stock" STOCK_BY_KEY
 		" FOR NO KEY UPDATE",
-		.expected = SPI_OK_SELECT,
+		.expected = SPI_OK_SELECT, .by_key = true,
 		.nargs = 2,
 		.argtypes = {TEXTOID, INT4OID}
 	},
 	[IDEM_PLAN_STOCK_LOCK_FREE] = {
 		.text = "SELECT quantity FROM idem.stock" STOCK_BY_KEY
 		" FOR NO KEY UPDATE SKIP LOCKED",
-		.expected = SPI_OK_SELECT,
+		.expected = SPI_OK_SELECT, .by_key = true,
 		.nargs = 2,
 		.argtypes = {TEXTOID, INT4OID}
 	},
@@ -214,7 +214,7 @@ static IdemKeptPlan kept_plans[IDEM_PLANS] = {
 		.text = "SELECT pg_catalog.array_agg(bucket ORDER BY bucket),"
 		" pg_catalog.array_agg(quantity ORDER BY bucket)"
 		" FROM idem.stock WHERE item OPERATOR(pg_catalog.=) $1",
-		.expected = SPI_OK_SELECT,
+		.expected = SPI_OK_SELECT, .by_key = true,
 		.nargs = 1,
 		.argtypes = {TEXTOID}
 	},
@@ -533,6 +533,7 @@ idem_table_execute(IdemTable *table, IdemStatement statement, Oid owner,
 		for (int i = 0; i < kept->nargs; i++)
 			kept->argtypes[i] = table->columns[i].type;
 		kept->metadata = table->metadata && statement == IDEM_FIND;
+		kept->by_key = statement != IDEM_INSERT;
 		kept->text = statement_text(table, statement);
 	}
 	return execute(kept, owner, read_only, values, nulls, result, resultnull,
@@ -627,8 +628,10 @@ idem_plan_lock_timeout(int ms)
 	AtEOXact_GUC(true, nestlevel);
 }
 
-
-/* Runs a statement. */
+/*
+ * Runs a statement.  The plan of one by key is kept while its table grows: it
+ * must not read the whole table, however small that was when it was made.
+ */
 static uint64
 execute(IdemKeptPlan *kept, Oid owner, bool read_only, const Datum *values,
 		const bool *nulls, Datum *result, bool *resultnull, int nresult)
@@ -639,6 +642,7 @@ execute(IdemKeptPlan *kept, Oid owner, bool read_only, const Datum *values,
 	char		spinulls[IDEM_MAX_ATTS];
 	Oid			save_userid;
 	int			save_sec_context;
+	int			nestlevel = 0;
 	int			code;
 	uint64		processed;
 
@@ -653,6 +657,12 @@ execute(IdemKeptPlan *kept, Oid owner, bool read_only, const Datum *values,
 	if ((code = SPI_connect()) != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed: %s", SPI_result_code_string(code));
 
+	if (kept->by_key)
+	{
+		nestlevel = NewGUCNestLevel();
+		(void) set_config_option("enable_seqscan", "off", PGC_USERSET,
+								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	}
 	spiplan = kept_plan(kept);
 	snapshot = IsolationIsSerializable() && !kept->metadata ?
 		GetTransactionSnapshot() : GetLatestSnapshot();
@@ -661,6 +671,9 @@ execute(IdemKeptPlan *kept, Oid owner, bool read_only, const Datum *values,
 	if (code != kept->expected)
 		elog(ERROR, "SPI_execute_snapshot answered %s to \"%s\"",
 			 SPI_result_code_string(code), kept->text);
+
+	if (kept->by_key)
+		AtEOXact_GUC(true, nestlevel);
 
 	processed = SPI_processed;
 	if (processed > 0 && nresult > 0)

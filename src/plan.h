@@ -92,6 +92,7 @@ typedef struct IdemKeptPlan
 	int			nargs;
 	Oid			argtypes[IDEM_MAX_ATTS];
 	bool		metadata;		/* latest state, whatever the isolation level */
+	bool		by_key;			/* an index finds its rows, at any size */
 	struct _SPI_plan *plan;		/* NULL until the first use */
 } IdemKeptPlan;
 
