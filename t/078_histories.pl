@@ -184,8 +184,10 @@ sub transactions
 {
 	my ($level, $n) = @_;
 	my $clients = 8;
-	my $array = 'ARRAY[' . join(', ', map { "'$_'" } @kinds) . ']';
-	my $step = "\\set kind random(1, @{[ scalar @kinds ]})\n\\set k :window + random(0, 2)\nSELECT step(($array)[:kind], :k);\n";
+	# below serializable two buyers of an item that has spread itself take of it at once, and neither comes after the other
+	my @these = grep { $level eq 'SERIALIZABLE' || !/^stock/ } @kinds;
+	my $array = 'ARRAY[' . join(', ', map { "'$_'" } @these) . ']';
+	my $step = "\\set kind random(1, @{[ scalar @these ]})\n\\set k :window + random(0, 2)\nSELECT step(($array)[:kind], :k);\n";
 
 	my $keys = int($n / $life) * 2 + 10;
 
