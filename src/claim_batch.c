@@ -133,7 +133,7 @@ idem_begin_batch(PG_FUNCTION_ARGS)
 		text	   *name = cstring_to_text(status == CLAIM_TAKEN ? "granted" :
 										   idem_claim_status_name(status));
 		Datum		values[5] = {batch.seqs[i], PointerGetDatum(name),
-		Int64GetDatum(detail->fence), (Datum) 0,
+			Int64GetDatum(detail->fence), (Datum) 0,
 		TimestampTzGetDatum(detail->lease_until)};
 		bool		nulls[5] = {false, false, !detail->known,
 		!detail->has_response, !detail->has_lease};

@@ -91,7 +91,7 @@
 static IdemKeptPlan kept_plans[IDEM_PLANS] = {
 	[IDEM_PLAN_CLAIM_XMIN] = {
 		.text = "SELECT xmin FROM idem.claim" CLAIM_BY_KEY,
-		.expected = SPI_OK_SELECT, .by_key = true,
+		.expected = SPI_OK_SELECT,.by_key = true,
 		.nargs = 2,
 		.argtypes = {TEXTOID, TEXTOID}
 	},
@@ -197,14 +197,14 @@ static IdemKeptPlan kept_plans[IDEM_PLANS] = {
 	[IDEM_PLAN_STOCK_LOCK] = {
 		.text = "SELECT quantity FROM idem.stock" STOCK_BY_KEY
 		" FOR NO KEY UPDATE",
-		.expected = SPI_OK_SELECT, .by_key = true,
+		.expected = SPI_OK_SELECT,.by_key = true,
 		.nargs = 2,
 		.argtypes = {TEXTOID, INT4OID}
 	},
 	[IDEM_PLAN_STOCK_LOCK_FREE] = {
 		.text = "SELECT quantity FROM idem.stock" STOCK_BY_KEY
 		" FOR NO KEY UPDATE SKIP LOCKED",
-		.expected = SPI_OK_SELECT, .by_key = true,
+		.expected = SPI_OK_SELECT,.by_key = true,
 		.nargs = 2,
 		.argtypes = {TEXTOID, INT4OID}
 	},
@@ -214,7 +214,7 @@ static IdemKeptPlan kept_plans[IDEM_PLANS] = {
 		.text = "SELECT pg_catalog.array_agg(bucket ORDER BY bucket),"
 		" pg_catalog.array_agg(quantity ORDER BY bucket)"
 		" FROM idem.stock WHERE item OPERATOR(pg_catalog.=) $1",
-		.expected = SPI_OK_SELECT, .by_key = true,
+		.expected = SPI_OK_SELECT,.by_key = true,
 		.nargs = 1,
 		.argtypes = {TEXTOID}
 	},

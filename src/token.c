@@ -561,7 +561,9 @@ strong_random(uint8 *bytes, int nbytes)
 	if (!pg_strong_random(bytes, nbytes))
 		ereport(ERROR,
 				(errcode(ERRCODE_INTERNAL_ERROR),
-				 errmsg("could not generate random values")));
+				 errmsg("could not generate random values"),
+				 errdetail("The server's source of strong random numbers did not answer."),
+				 errhint("Try again; if it stays so, look after the random numbers of the operating system.")));
 }
 
 /* Compares in constant time: how long it takes must not tell how much is right. */
