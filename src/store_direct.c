@@ -251,7 +251,9 @@ add_index_entries(IdemStore *store, const Datum *values, const bool *nulls,
 {
 	int			secondary = store->table->secondary - 1;
 
-	if (!add_index_entry(store, store->index, values, tid, check))
+	/* of a key that is not checked the index says nothing */
+	if (!add_index_entry(store, store->index, values, tid, check) &&
+		check == UNIQUE_CHECK_PARTIAL)
 		return false;
 	if (secondary >= 0 && !nulls[secondary])
 	{
