@@ -77,6 +77,12 @@ $primary->wait_for_catchup($standby);
 is($standby->safe_psql('postgres', q(SELECT status IS NULL FROM idem_lookup('web', 'later'); SELECT status FROM idem_lookup('web', 'cancelled'))),
 	"t\ncancelled", 'what is forgotten and cancelled is so on the standby');
 
+# a table that is unlogged is not there on a standby: core's word, on either route
+$primary->safe_psql('postgres', 'CREATE DATABASE unlogged');
+$primary->safe_psql('unlogged', 'CREATE EXTENSION idem; ALTER TABLE idem.claim SET UNLOGGED');
+$primary->wait_for_catchup($standby);
+is(sqlstate($standby, "\\c unlogged\n\\set VERBOSITY sqlstate\nSET idem.force_sql = $_; SELECT idem_response('web', '1')"), '0A000', "an unlogged table, force_sql $_") foreach qw(off on);
+
 # failover: the primary is gone with its open transaction
 $primary->stop('immediate');
 $open->end;
