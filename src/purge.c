@@ -251,7 +251,7 @@ begin_window(Run *run)
 	begin_transaction(run);
 	for (int tries = 0; run->purge->has_source; tries++)
 	{
-		/* whoever changes a policy waits for us, and we for him */
+		/* whoever changes a policy waits for this batch, and it for them */
 		owner = idem_policy_lock(RowExclusiveLock);
 		use_policies(run, owner);
 		if (!raise_marks(run, owner))
