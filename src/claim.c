@@ -207,7 +207,8 @@ idem_lookup(PG_FUNCTION_ARGS)
 	idem_store_close(&store);
 
 	memset(nulls, true, sizeof(nulls));
-	if (unknown != CLAIM_TAKEN)
+	/* of a key whose time cannot be read nothing is known */
+	if (unknown == CLAIM_GONE)
 	{
 		values[0] = CStringGetTextDatum(idem_claim_status_name(unknown));
 		nulls[0] = false;
