@@ -20,6 +20,7 @@
 #include "target.h"
 
 #include <ctype.h>
+#include <locale.h>
 #include <math.h>
 
 #include "access/tupdesc.h"
@@ -31,11 +32,16 @@
 #include "utils/builtins.h"
 #include "utils/datetime.h"
 #include "utils/lsyscache.h"
-#include "utils/pg_locale.h"
 #include "utils/typcache.h"
 
 /* Digits that a number is compared by: more than any float8 needs. */
 #define DIGITS_MAX		800
+
+/*
+ * Of utils/pg_locale.h, which includes ICU's headers; a package of the
+ * server's headers does not bring those.
+ */
+extern struct lconv *PGLC_localeconv(void);
 
 static Datum input(Oid type, const char *literal, int32 typmod);
 static bool same_output(Oid type, const char *literal);
