@@ -50,8 +50,11 @@ OBJS = \
 	src/stock_order.o \
 	src/stock_quantity.o \
 	src/store.o \
+	src/store_batch.o \
+	src/store_blocks.o \
 	src/store_direct.o \
 	src/store_guard.o \
+	src/store_range.o \
 	src/store_sql.o \
 	src/target.o \
 	src/target_cache.o \
@@ -60,8 +63,7 @@ OBJS = \
 	src/tokentext.o \
 	src/unsettled.o \
 	src/trigger.o \
-	src/version.o \
-	src/batch_scan.o
+	src/version.o
 
 EXTENSION = idem
 DATA = $(wildcard idem--*.sql)

@@ -8,7 +8,11 @@
  * thing itself.
  *
  *		src/claim.c		claims: work in this transaction, done once
+ *		src/claim_take.c	a key is taken: claimed, granted, or cancelled
+ *		src/claim_call.c	claim, work and answer in one call
+ *		src/claim_batch.c	many keys taken by one call
  *		src/attempt.c	attempts: work that leaves the database
+ *		src/unsettled.c	keys whose attempts have not settled them
  *		src/lock.c		locks: one holder of a name, with a fencing number
  *		src/claim_row.c	a row of idem.claim, for claims and attempts alike
  *		src/token.c		tokens: issued at will, consumed once
@@ -43,8 +47,12 @@
  *		src/stat_view.c	the counters as rows
  *		src/distribute.c	our tables on a Citus cluster
  *		src/store.c		our own hot tables, directly or through SQL
- *		src/batch_scan.c	many keys looked up at once
+ *		src/store_direct.c	the direct route: indexes, heap and btree functions
+ *		src/store_sql.c	the route through SQL
  *		src/store_guard.c	is a table of ours as our script made it?
+ *		src/store_batch.c	many keys looked up at once
+ *		src/store_range.c	the rows that begin alike, locked without waiting
+ *		src/store_blocks.c	a table in the order of its blocks
  *		src/reassign.c	records change their owner
  *		src/plan.c		every SQL text that C runs on our tables
  *		src/owner.c		whose a record is
@@ -52,6 +60,7 @@
  *		src/target_sql.c	every SQL text that C runs on the caller's tables
  *		src/invalidate.c	one relcache callback for all of idem
  *		src/arg.c		what an argument may be
+ *		src/digest.c	the digest of a request
  *		src/sort.c		what a caller gave, in order
  *		src/result.c	the rows that functions answer with
  *		src/compat.h	every difference between server versions

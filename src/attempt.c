@@ -124,7 +124,7 @@ idem_renew(PG_FUNCTION_ARGS)
 	fence = PG_GETARG_INT64(2);
 	ttl = idem_arg_interval(fcinfo, 3, "ttl");
 
-	idem_store_open(&store, &idem_claim_table, IDEM_WRITE, true);
+	idem_store_open(&store, &idem_claim_table, IDEM_WRITE, IDEM_WAIT);
 	while (!renewed)
 	{
 		find_attempt(&store, key, &row);
@@ -189,7 +189,7 @@ finish(FunctionCallInfo fcinfo, IdemClaimStatus outcome)
 	idem_arg_not_null(fcinfo, 2, "fence");
 	fence = PG_GETARG_INT64(2);
 
-	idem_store_open(&store, &idem_claim_table, IDEM_WRITE, true);
+	idem_store_open(&store, &idem_claim_table, IDEM_WRITE, IDEM_WAIT);
 	while (!finished)
 	{
 		find_attempt(&store, key, &row);

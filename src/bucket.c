@@ -56,23 +56,16 @@
  */
 #include "stock.h"
 
-#include "access/genam.h"
-#include "access/stratnum.h"
-#include "access/transam.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
 #include "common/pg_prng.h"
 #include "miscadmin.h"
-#include "storage/procarray.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
 #include "utils/numeric.h"
-#include "utils/rel.h"
-#include "utils/snapmgr.h"
 
 /* Columns of idem.stock, from 0. */
 typedef enum StockColumn
@@ -151,7 +144,6 @@ static void note_taken(IdemLines *lines, const Line *line,
 static int	read_buckets(IdemStore *store, Datum item, int32 first,
 						 Datum enough, Bucket **buckets);
 static int	sql_read(IdemStore *store, Datum item, Bucket **buckets);
-static bool is_held(HeapTupleHeader tuple, Snapshot snapshot);
 static bool lock_bucket(IdemStore *store, Datum item, Bucket *bucket,
 						Datum part);
 static bool take_from(IdemStore *store, Datum item, Bucket *bucket, Datum part);
@@ -512,52 +504,36 @@ static int
 read_buckets(IdemStore *store, Datum item, int32 first, Datum enough,
 			 Bucket **buckets)
 {
+	IdemRange	range;
+	IdemRow		row;
 	bool		found = false;
+	bool		held;
 	int			n = 0;
 	int			room = 16;
-	Snapshot	snapshot;
-	ScanKeyData scankeys[STOCK_KEYS];
-	SysScanDesc scandesc;
-	HeapTuple	tuple;
 
 	if (!idem_store_is_direct(store))
 		return sql_read(store, item, buckets);
 
 	*buckets = palloc_array(Bucket, room);
-	idem_store_scankey(&scankeys[STOCK_ITEM], store->table, STOCK_ITEM, item);
-	if (first > 0)
-		ScanKeyEntryInitialize(&scankeys[STOCK_BUCKET], 0, STOCK_BUCKET + 1,
-							   BTGreaterEqualStrategyNumber, INT4OID,
-							   InvalidOid, F_INT4GE, Int32GetDatum(first));
-	snapshot = RegisterSnapshot(IsolationIsSerializable() ?
-								GetTransactionSnapshot() : GetLatestSnapshot());
-	scandesc = systable_beginscan_ordered(store->heap, store->index, snapshot,
-										  first > 0 ? 2 : 1, scankeys);
-	while (!found &&
-		   (tuple = systable_getnext_ordered(scandesc,
-											 ForwardScanDirection)) != NULL)
+	idem_range_begin(&range, store, item, first);
+	while (!found && idem_range_next(&range, &row, &held))
 	{
-		Datum		values[STOCK_COLUMNS];
-		bool		nulls[STOCK_COLUMNS];
+		Datum		quantity = row.values[STOCK_QUANTITY];
 		Bucket	   *bucket;
 
-		CHECK_FOR_INTERRUPTS();
 		if (n == room)
 			*buckets = repalloc(*buckets, (room *= 2) * sizeof(Bucket));
 		bucket = &(*buckets)[n++];
-		heap_deform_tuple(tuple, RelationGetDescr(store->heap), values, nulls);
-		bucket->number = DatumGetInt32(values[STOCK_BUCKET]);
-		bucket->quantity = idem_same_bytes(values[STOCK_QUANTITY], idem_zero()) ?
-			idem_zero() :
-			NumericGetDatum(DatumGetNumericCopy(values[STOCK_QUANTITY]));
-		bucket->taken = is_held(tuple->t_data, snapshot);
+		bucket->number = DatumGetInt32(row.values[STOCK_BUCKET]);
+		bucket->quantity = idem_same_bytes(quantity, idem_zero()) ?
+			idem_zero() : NumericGetDatum(DatumGetNumericCopy(quantity));
+		bucket->taken = held;
 		bucket->changed = false;
-		bucket->tid = tuple->t_self;
-		found = enough != (Datum) 0 && !bucket->taken &&
+		bucket->tid = row.tid;
+		found = enough != (Datum) 0 && !held &&
 			idem_quantity_compare(bucket->quantity, enough) >= 0;
 	}
-	systable_endscan_ordered(scandesc);
-	UnregisterSnapshot(snapshot);
+	idem_range_end(&range);
 	return n;
 }
 
@@ -571,8 +547,8 @@ sql_read(IdemStore *store, Datum item, Bucket **buckets)
 	Datum	   *quantities;
 	int			n;
 
-	if (idem_plan_execute(IDEM_PLAN_STOCK_READ, store->heap->rd_rel->relowner,
-						  true, &item, NULL, arrays, nulls, 2) == 0 || nulls[0])
+	if (idem_plan_execute(IDEM_PLAN_STOCK_READ, idem_store_owner(store), true,
+						  &item, NULL, arrays, nulls, 2) == 0 || nulls[0])
 	{
 		*buckets = palloc_array(Bucket, 1);
 		return 0;
@@ -592,29 +568,6 @@ sql_read(IdemStore *store, Datum item, Bucket **buckets)
 }
 
 /*
- * Is another transaction at a row that a scan has just found, as far as that is
- * seen without locking anything, which would cost ten times as much?  False
- * says nothing.  The snapshot is asked first, as it is there; but it may be as
- * old as a serializable transaction, and takes a savepoint that was rolled back
- * for one that runs if its transaction has very many.  The row is read without
- * its buffer's lock: what is torn names nobody who runs, or at worst somebody
- * else, and then the bucket is passed by this once.
- */
-static bool
-is_held(HeapTupleHeader tuple, Snapshot snapshot)
-{
-	uint16		infomask = tuple->t_infomask;
-	TransactionId xmax = HeapTupleHeaderGetRawXmax(tuple);
-
-	return (infomask & (HEAP_XMAX_INVALID | HEAP_XMAX_IS_MULTI)) == 0 &&
-		!HEAP_XMAX_IS_KEYSHR_LOCKED(infomask) &&
-		TransactionIdIsNormal(xmax) &&
-		XidInMVCCSnapshot(xmax, snapshot) &&
-		!TransactionIdIsCurrentTransactionId(xmax) &&
-		TransactionIdIsInProgress(xmax);
-}
-
-/*
  * Locks a bucket that has a part if nobody is at it, to the end of the
  * subtransaction, or says in it why not.  Directly it is locked as it was read,
  * and else has changed; through SQL it may have changed and is locked all the
@@ -624,27 +577,25 @@ static bool
 lock_bucket(IdemStore *store, Datum item, Bucket *bucket, Datum part)
 {
 	Datum		key[STOCK_KEYS] = {item, Int32GetDatum(bucket->number)};
-	TM_Result	result;
+	IdemTryLock locked;
 
 	if (!idem_store_is_direct(store))
 	{
 		bool		isnull;
 
 		bucket->taken = idem_plan_execute(IDEM_PLAN_STOCK_LOCK_FREE,
-										  store->heap->rd_rel->relowner,
-										  false, key, NULL, &bucket->quantity,
+										  idem_store_owner(store), false, key,
+										  NULL, &bucket->quantity,
 										  &isnull, 1) == 0;
 		bucket->changed = !bucket->taken &&
 			idem_quantity_compare(bucket->quantity, part) < 0;
 		return !bucket->taken && !bucket->changed;
 	}
 
-	result = idem_direct_lock(store, &bucket->tid, IDEM_LOCK_UPDATE);
-	bucket->taken = result == TM_WouldBlock;
-	bucket->changed = result == TM_Updated || result == TM_Deleted;
-	if (result != TM_Ok && !bucket->taken && !bucket->changed)
-		elog(ERROR, "row of \"idem.stock\" could not be locked");
-	return result == TM_Ok;
+	locked = idem_range_lock(store, &bucket->tid);
+	bucket->taken = locked == IDEM_ROW_HELD;
+	bucket->changed = locked == IDEM_ROW_CHANGED;
+	return locked == IDEM_ROW_LOCKED;
 }
 
 /* Takes a part from a bucket, or gives it back, unless somebody is at it. */
@@ -744,16 +695,8 @@ write_bucket(IdemStore *store, Datum item, const Bucket *bucket,
 	idem_store_next_key(store);
 	if (bucket->number >= OWN_NUMBERS && idem_quantity_compare(quantity, idem_zero()) == 0)
 		idem_store_remove(store, &row);
-	else if (idem_store_is_direct(store))
-	{
-		if (idem_direct_update(store, &row.tid, row.values, row.nulls) != TM_Ok)
-			elog(ERROR, "row of \"idem.stock\" could not be updated");
-	}
 	else
-		while (idem_table_execute(store->table, IDEM_UPDATE,
-								  store->heap->rd_rel->relowner, false,
-								  row.values, NULL, NULL, NULL) == 0)
-			idem_sql_refused(store, row.values);
+		idem_store_overwrite(store, &row);
 }
 
 /*

@@ -205,7 +205,7 @@ lock_within(void *arg)
 	(void) set_config_option("lock_timeout", timeout, PGC_USERSET,
 							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 	(void) idem_plan_execute(IDEM_PLAN_STOCK_LOCK,
-							 lock->store->heap->rd_rel->relowner, false,
+							 idem_store_owner(lock->store), false,
 							 lock->key, NULL, &quantity, &isnull, 1);
 	/* if time was up at the last moment, let it be said here */
 	CHECK_FOR_INTERRUPTS();

@@ -87,7 +87,7 @@ idem_respond(PG_FUNCTION_ARGS)
 	idem_arg_not_null(fcinfo, 2, "response");
 	response = PointerGetDatum(PG_GETARG_TEXT_PP(2));
 
-	idem_store_open(&store, &idem_claim_table, IDEM_WRITE, true);
+	idem_store_open(&store, &idem_claim_table, IDEM_WRITE, IDEM_WAIT);
 	do
 	{
 		IdemClaimStatus status;
@@ -151,7 +151,7 @@ idem_response(PG_FUNCTION_ARGS)
 	IdemRow		row;
 
 	idem_claim_key(fcinfo, key);
-	idem_store_open(&store, &idem_claim_table, IDEM_READ, false);
+	idem_store_open(&store, &idem_claim_table, IDEM_READ, IDEM_NO_WAIT);
 	idem_store_read(&store, key, &row);
 	idem_store_close(&store);
 
@@ -200,7 +200,7 @@ idem_lookup(PG_FUNCTION_ARGS)
 	IdemClaimStatus unknown = CLAIM_TAKEN;
 
 	idem_claim_key(fcinfo, key);
-	idem_store_open(&store, &idem_claim_table, IDEM_READ, false);
+	idem_store_open(&store, &idem_claim_table, IDEM_READ, IDEM_NO_WAIT);
 	idem_store_read(&store, key, &row);
 	if (row.presence == IDEM_ABSENT)
 		unknown = idem_claim_admit(&store, key, &take, IDEM_KEY_IS_READ);
@@ -256,7 +256,7 @@ idem_cancel(PG_FUNCTION_ARGS)
 	IdemClaimStatus status;
 
 	idem_claim_key(fcinfo, key);
-	idem_store_open(&store, &idem_claim_table, IDEM_WRITE, true);
+	idem_store_open(&store, &idem_claim_table, IDEM_WRITE, IDEM_WAIT);
 	status = idem_claim_take(&store, key, &take, &row);
 	if (status == CLAIM_RUNNING)
 		idem_claim_in_progress(&store, key, &row, NULL);
@@ -283,7 +283,7 @@ idem_forget(PG_FUNCTION_ARGS)
 	bool		forgotten = false;
 
 	idem_claim_key(fcinfo, key);
-	idem_store_open(&store, &idem_claim_table, IDEM_WRITE, true);
+	idem_store_open(&store, &idem_claim_table, IDEM_WRITE, IDEM_WAIT);
 	while (!forgotten)
 	{
 		CHECK_FOR_INTERRUPTS();

@@ -120,7 +120,7 @@ call_once(FunctionCallInfo fcinfo, Datum *response)
 		/* the function may do to our table what calls for the other route */
 		idem_store_close(&store);
 		*response = call_function(function, request);
-		idem_store_open(&store, &idem_claim_table, IDEM_WRITE, true);
+		idem_store_open(&store, &idem_claim_table, IDEM_WRITE, IDEM_WAIT);
 		record_answer(&store, key, *response);
 	}
 	else

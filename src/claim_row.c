@@ -134,7 +134,7 @@ idem_claim_is_own(const IdemStore *store, const Datum *key)
 	bool		isnull;
 
 	return idem_plan_execute(IDEM_PLAN_CLAIM_XMIN,
-							 store->heap->rd_rel->relowner, false, key, NULL,
+							 idem_store_owner(store), false, key, NULL,
 							 &xmin, &isnull, 1) > 0 &&
 		TransactionIdIsCurrentTransactionId(DatumGetTransactionId(xmin));
 }

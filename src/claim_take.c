@@ -200,10 +200,7 @@ insert_new(IdemStore *store, const Datum *key, const IdemTake *take,
 		return CLAIM_OPEN;
 	status = idem_claim_admit(store, key, take, IDEM_KEY_IS_INSERTED);
 	if (status != CLAIM_TAKEN)
-	{
-		row->tid = store->inserted;
-		idem_store_remove(store, row);
-	}
+		idem_store_remove_new(store, row);
 	return status;
 }
 

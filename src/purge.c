@@ -40,13 +40,9 @@
 #include "stock.h"
 #include "token.h"
 
-#include "catalog/pg_am.h"
-#include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
-#include "commands/extension.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
-#include "storage/bufmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -133,10 +129,7 @@ static bool is_wanted(const Run *run, const IdemPolicy *policy);
 static TimestampTz latest_cutoff(const Run *run);
 static bool same_cutoff_for_all(const Run *run);
 static bool few_cutoffs(const Run *run);
-static bool has_places(Relation heap);
 static bool purge_blocks(Run *run, uint64 *removed);
-static void window_end(Run *run, BlockNumber end, BlockNumber *block,
-					   OffsetNumber *offset);
 static uint64 remove_by_source(Run *run, const Datum *range);
 static uint64 remove_due(Run *run, Datum *range, bool *nulls);
 static bool purge_keys(Run *run, uint64 *removed);
@@ -219,8 +212,8 @@ purge_table(Run *run, const Purge *purge)
 		if (purge->has_source && latest_cutoff(run) == DT_NOBEGIN)
 			break;
 
-		idem_store_open(&run->store, purge->table, IDEM_WRITE, true);
-		if (has_places(run->store.heap))
+		idem_store_open(&run->store, purge->table, IDEM_WRITE, IDEM_WAIT);
+		if (idem_blocks_exist(&run->store))
 			more = purge_blocks(run, &removed);
 		else
 			more = purge_keys(run, &removed);
@@ -383,21 +376,11 @@ few_cutoffs(const Run *run)
 	return true;
 }
 
-/* Can the rows of a table be read in the order of its blocks? */
-static bool
-has_places(Relation heap)
-{
-	return heap->rd_rel->relkind == RELKIND_RELATION &&
-		heap->rd_rel->relam == HEAP_TABLE_AM_OID &&
-		!heap->rd_rel->relhassubclass &&
-		!OidIsValid(get_extension_oid("citus", true));
-}
-
 /* Purges a window of blocks.  False: it was the last one. */
 static bool
 purge_blocks(Run *run, uint64 *removed)
 {
-	BlockNumber nblocks = RelationGetNumberOfBlocks(run->store.heap);
+	BlockNumber nblocks = idem_blocks_number(&run->store);
 	ItemPointerData first;
 	ItemPointerData behind;
 	Datum		values[4];
@@ -407,7 +390,10 @@ purge_blocks(Run *run, uint64 *removed)
 	if (run->end == MaxBlockNumber)
 		run->end = nblocks;
 	ItemPointerSet(&first, run->block, run->offset);
-	window_end(run, Min(run->end, nblocks), &run->block, &run->offset);
+	run->stat.keys_read += idem_blocks_window(&run->store,
+											  Min(run->end, nblocks),
+											  run->batch, &run->block,
+											  &run->offset);
 	ItemPointerSet(&behind, run->block, run->offset);
 
 	values[0] = PointerGetDatum(&first);
@@ -436,49 +422,6 @@ purge_blocks(Run *run, uint64 *removed)
 			*removed += remove_due(run, values, nulls);
 	}
 	return run->block < Min(run->end, nblocks);
-}
-
-/*
- * The place at which a window ends that begins at block and offset: it is made
- * of whole blocks, or lies within one, and has at most batch rows.
- */
-static void
-window_end(Run *run, BlockNumber end, BlockNumber *block, OffsetNumber *offset)
-{
-	BlockNumber first = *block;
-	int32		rows = 0;
-
-	while (*block < end)
-	{
-		Buffer		buffer = ReadBuffer(run->store.heap, *block);
-		Page		page;
-		OffsetNumber i;
-		uint64		keys_read = run->stat.keys_read;
-
-		CHECK_FOR_INTERRUPTS();
-		LockBuffer(buffer, BUFFER_LOCK_SHARE);
-		page = BufferGetPage(buffer);
-		for (i = *offset; i <= PageGetMaxOffsetNumber(page); i++)
-		{
-			if (!ItemIdIsNormal(PageGetItemId(page, i)))
-				continue;
-			if (rows == run->batch)
-				break;
-			rows++;
-			run->stat.keys_read++;
-		}
-		if (i <= PageGetMaxOffsetNumber(page))
-		{
-			*offset = *block > first ? FirstOffsetNumber : i;
-			if (*block > first)
-				run->stat.keys_read = keys_read;	/* the next window's */
-			UnlockReleaseBuffer(buffer);
-			return;
-		}
-		UnlockReleaseBuffer(buffer);
-		(*block)++;
-		*offset = FirstOffsetNumber;
-	}
 }
 
 /* Removes what is due in a range of each source with a policy. */
@@ -693,7 +636,7 @@ static uint64
 execute(const Run *run, IdemPlan plan, const Datum *values, const bool *nulls,
 		Datum *result, bool *resultnull, int nresult)
 {
-	return idem_plan_execute(plan, run->store.heap->rd_rel->relowner, false,
+	return idem_plan_execute(plan, idem_store_owner(&run->store), false,
 							 values, nulls, result, resultnull, nresult);
 }
 

@@ -75,7 +75,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "store.h"
+#include "store_route.h"
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
@@ -176,6 +176,13 @@ bool
 idem_store_is_direct(const IdemStore *store)
 {
 	return store->index != NULL;
+}
+
+/* The role that the statements on the table run as. */
+Oid
+idem_store_owner(const IdemStore *store)
+{
+	return store->heap->rd_rel->relowner;
 }
 
 /*
@@ -436,7 +443,19 @@ idem_store_update(IdemStore *store, IdemRow *row, const Datum *values,
 	}
 }
 
-/* Deletes a row that this call has inserted, or locked. */
+/* Writes a new version, whose values are in row, of a row that is locked. */
+void
+idem_store_overwrite(IdemStore *store, IdemRow *row)
+{
+	if (store->index == NULL)
+		idem_sql_overwrite(store, row);
+	else if (idem_direct_update(store, &row->tid, row->values,
+								row->nulls) != TM_Ok)
+		elog(ERROR, "row of \"idem.%s\" could not be updated",
+			 store->table->relname);
+}
+
+/* Deletes a row that was found, and that this transaction has inserted or locked. */
 void
 idem_store_remove(IdemStore *store, IdemRow *row)
 {
@@ -444,6 +463,14 @@ idem_store_remove(IdemStore *store, IdemRow *row)
 		idem_sql_delete(store, row);
 	else
 		idem_direct_delete(store, &row->tid);
+}
+
+/* Deletes the row that idem_store_insert has just inserted. */
+void
+idem_store_remove_new(IdemStore *store, IdemRow *row)
+{
+	row->tid = store->inserted;
+	idem_store_remove(store, row);
 }
 
 /* Another transaction is in the way of one that must not wait. */

@@ -12,7 +12,6 @@
 
 #include "plan.h"
 
-#include "access/skey.h"
 #include "storage/itemptr.h"
 #include "storage/lock.h"
 #include "utils/relcache.h"
@@ -34,7 +33,10 @@ typedef enum IdemWait
 	IDEM_NO_WAIT_ANSWER			/* its caller is told IDEM_BUSY */
 } IdemWait;
 
-/* A table in use, from idem_store_open to idem_store_close. */
+/*
+ * A table in use, from idem_store_open to idem_store_close.  All but table is for
+ * store*.c alone.
+ */
 typedef struct IdemStore
 {
 	IdemTable  *table;
@@ -43,7 +45,7 @@ typedef struct IdemStore
 	Oid			secondary;		/* the index on column secondary */
 	IdemWait	wait;
 
-	/* how the call stands with one key: for store*.c alone */
+	/* how the call stands with one key */
 	bool		busy;			/* another transaction was in the way */
 	bool		row_locked;		/* through SQL: the row found is locked */
 	ItemPointerData locked;		/* directly: this row version is locked */
@@ -84,6 +86,7 @@ extern void idem_store_open(IdemStore *store, IdemTable *table,
 extern void idem_store_close(IdemStore *store);
 extern void idem_store_next_key(IdemStore *store);
 extern bool idem_store_is_direct(const IdemStore *store);
+extern Oid	idem_store_owner(const IdemStore *store);
 extern void idem_store_read(IdemStore *store, const Datum *key, IdemRow *row);
 extern void idem_store_find(IdemStore *store, const Datum *key, IdemRow *row);
 extern void idem_store_seek(IdemStore *store, const Datum *key, IdemRow *row);
@@ -96,39 +99,16 @@ extern bool idem_store_lock(IdemStore *store, const IdemRow *row,
 							IdemRowLock strength);
 extern bool idem_store_update(IdemStore *store, IdemRow *row,
 							  const Datum *values, const bool *nulls);
+extern void idem_store_overwrite(IdemStore *store, IdemRow *row);
 extern void idem_store_remove(IdemStore *store, IdemRow *row);
+extern void idem_store_remove_new(IdemStore *store, IdemRow *row);
 extern void idem_store_busy(IdemStore *store, const Datum *key);
 extern void idem_store_begin_wait(const IdemStore *store, const Datum *key);
 extern char *idem_store_key(const IdemTable *table, const Datum *key);
 
-/* store_direct.c: the direct route, for store.c and scans of several keys */
-extern bool idem_direct_find(IdemStore *store, const Datum *key,
-							 Snapshot snapshot, IdemRow *row);
-extern bool idem_direct_insert(IdemStore *store, const Datum *values,
-							   const bool *nulls);
+/* store_direct.c: rows inserted together, on the direct route */
 extern int	idem_store_insert_many(IdemStore *store, Datum **values,
 								   bool **nulls, int n);
-extern TM_Result idem_direct_lock(IdemStore *store, const ItemPointerData *tid,
-								  IdemRowLock strength);
-extern TM_Result idem_direct_update(IdemStore *store, ItemPointer tid,
-									const Datum *values, const bool *nulls);
-extern void idem_direct_delete(IdemStore *store, ItemPointer tid);
-extern bool idem_store_judge(const IdemStore *store, HeapTuple tuple,
-							 Snapshot snapshot, IdemRow *row);
-extern void idem_store_scankey(ScanKey scankey, const IdemTable *table, int i,
-							   Datum value);
-
-/* store_sql.c: the route through SQL, for store.c */
-extern void idem_sql_find(IdemStore *store, const Datum *key, bool read_only,
-						  IdemRow *row);
-extern bool idem_sql_insert(IdemStore *store, const Datum *values,
-							const bool *nulls);
-extern bool idem_sql_lock(IdemStore *store, const IdemRow *row,
-						  IdemRowLock strength);
-extern bool idem_sql_update(IdemStore *store, const IdemRow *row,
-							const Datum *values, const bool *nulls);
-extern void idem_sql_delete(IdemStore *store, const IdemRow *row);
-extern void idem_sql_refused(IdemStore *store, const Datum *key);
 
 /* owner.c: whose a record is */
 extern Datum idem_current_owner(void);
@@ -137,7 +117,7 @@ extern bool idem_is_administrator(void);
 extern void idem_check_owner(const IdemTable *table, const Datum *key,
 							 Datum owner);
 
-/* batch_scan.c: many keys looked up, from ..._begin to ..._end */
+/* store_batch.c: many keys looked up, from ..._begin to ..._end */
 typedef struct IdemBatchScan
 {
 	IdemStore  *store;
@@ -152,5 +132,33 @@ extern void idem_batch_scan_begin(IdemBatchScan *scan, IdemStore *store,
 								  const Datum *keys, int n);
 extern void idem_batch_scan_find(IdemBatchScan *scan, const Datum *key, IdemRow *row);
 extern void idem_batch_scan_end(IdemBatchScan *scan);
+
+/* store_range.c: the rows that have a first key column in common */
+typedef struct IdemRange
+{
+	IdemStore  *store;
+	Snapshot	snapshot;
+	struct SysScanDescData *scandesc;
+} IdemRange;
+
+typedef enum IdemTryLock
+{
+	IDEM_ROW_LOCKED,
+	IDEM_ROW_HELD,				/* another transaction has it locked */
+	IDEM_ROW_CHANGED			/* since it was read */
+} IdemTryLock;
+
+extern void idem_range_begin(IdemRange *range, IdemStore *store, Datum first,
+							 int32 from);
+extern bool idem_range_next(IdemRange *range, IdemRow *row, bool *held);
+extern void idem_range_end(IdemRange *range);
+extern IdemTryLock idem_range_lock(IdemStore *store, const ItemPointerData *tid);
+
+/* store_blocks.c: a table in the order of its blocks */
+extern bool idem_blocks_exist(const IdemStore *store);
+extern BlockNumber idem_blocks_number(const IdemStore *store);
+extern int	idem_blocks_window(const IdemStore *store, BlockNumber end,
+							   int max_rows, BlockNumber *block,
+							   OffsetNumber *offset);
 
 #endif							/* IDEM_STORE_H */

@@ -13,7 +13,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "store.h"
+#include "store_route.h"
 
 #include "access/genam.h"
 #include "access/stratnum.h"
@@ -54,7 +54,7 @@ idem_direct_find(IdemStore *store, const Datum *key, Snapshot snapshot,
 	{
 		int			column = store->index->rd_index->indkey.values[i] - 1;
 
-		idem_store_scankey(&scankeys[i], store->table, column, key[column]);
+		idem_direct_scankey(&scankeys[i], store->table, column, key[column]);
 		scankeys[i].sk_attno = i + 1;	/* of the index, not of the table */
 	}
 
@@ -67,8 +67,8 @@ idem_direct_find(IdemStore *store, const Datum *key, Snapshot snapshot,
 		if (slot == NULL)
 			slot = table_slot_create(store->heap, NULL);
 		if (index_fetch_heap(scan, slot) &&
-			idem_store_judge(store, ExecFetchSlotHeapTuple(slot, false, NULL),
-							 snapshot, row))
+			idem_direct_judge(store, ExecFetchSlotHeapTuple(slot, false, NULL),
+							  snapshot, row))
 			break;
 	}
 	if (slot != NULL)
@@ -208,8 +208,8 @@ idem_direct_delete(IdemStore *store, ItemPointer tid)
  * and thereby the answer; its copy in row outlives the buffer.
  */
 bool
-idem_store_judge(const IdemStore *store, HeapTuple tuple, Snapshot snapshot,
-				 IdemRow *row)
+idem_direct_judge(const IdemStore *store, HeapTuple tuple, Snapshot snapshot,
+				  IdemRow *row)
 {
 	if (snapshot->snapshot_type == SNAPSHOT_DIRTY &&
 		TransactionIdIsValid(snapshot->xmin))
@@ -230,7 +230,7 @@ idem_store_judge(const IdemStore *store, HeapTuple tuple, Snapshot snapshot,
 
 /* The condition that column i of the key has this value. */
 void
-idem_store_scankey(ScanKey scankey, const IdemTable *table, int i, Datum value)
+idem_direct_scankey(ScanKey scankey, const IdemTable *table, int i, Datum value)
 {
 	if (table->columns[i].type == INT4OID)
 		ScanKeyEntryInitialize(scankey, 0, i + 1, BTEqualStrategyNumber,

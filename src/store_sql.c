@@ -16,7 +16,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "store.h"
+#include "store_route.h"
 
 #include "utils/rel.h"
 
@@ -27,6 +27,7 @@ static bool write_nowait(IdemStore *store, IdemStatement statement,
 						 const Datum *values, const bool *nulls, int tries);
 static bool write_row(IdemStore *store, IdemStatement statement,
 					  const Datum *values, const bool *nulls);
+static void refused(IdemStore *store, const Datum *key);
 
 
 /* What SQL sees for a key. */
@@ -49,7 +50,7 @@ idem_sql_insert(IdemStore *store, const Datum *values, const bool *nulls)
 		write_nowait(store, IDEM_INSERT, values, nulls, IDEM_NOWAIT_TRIES);
 
 	if (!inserted && !store->busy)
-		idem_sql_refused(store, values);
+		refused(store, values);
 	return inserted;
 }
 
@@ -82,8 +83,16 @@ idem_sql_update(IdemStore *store, const IdemRow *row, const Datum *values,
 		return false;
 	if (write_row(store, IDEM_UPDATE, values, nulls))
 		return true;
-	idem_sql_refused(store, values);
+	refused(store, values);
 	return false;
+}
+
+/* Writes a row that this transaction has locked. */
+void
+idem_sql_overwrite(IdemStore *store, const IdemRow *row)
+{
+	while (!write_row(store, IDEM_UPDATE, row->values, row->nulls))
+		refused(store, row->values);
 }
 
 /* Deletes a row that this transaction has inserted or locked. */
@@ -91,23 +100,7 @@ void
 idem_sql_delete(IdemStore *store, const IdemRow *row)
 {
 	while (!write_row(store, IDEM_DELETE, row->values, NULL))
-		idem_sql_refused(store, row->values);
-}
-
-/* Counts a write that came to nothing, and raises if there were too many. */
-void
-idem_sql_refused(IdemStore *store, const Datum *key)
-{
-	if (++store->refused <= MAX_REFUSED)
-		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-			 errmsg("table \"idem.%s\" does not take a row",
-					store->table->relname),
-			 errdetail("Key %s was written %d times, to no effect.",
-					   idem_store_key(store->table, key), store->refused),
-			 errhint("Look for a trigger or rule on \"idem.%s\" that suppresses the row.",
-					 store->table->relname)));
+		refused(store, row->values);
 }
 
 
@@ -138,4 +131,20 @@ write_row(IdemStore *store, IdemStatement statement, const Datum *values,
 								   values, nulls, NULL, NULL);
 	idem_stat_wait_end();
 	return processed > 0;
+}
+
+/* Counts a write that came to nothing, and raises if there were too many. */
+static void
+refused(IdemStore *store, const Datum *key)
+{
+	if (++store->refused <= MAX_REFUSED)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+			 errmsg("table \"idem.%s\" does not take a row",
+					store->table->relname),
+			 errdetail("Key %s was written %d times, to no effect.",
+					   idem_store_key(store->table, key), store->refused),
+			 errhint("Look for a trigger or rule on \"idem.%s\" that suppresses the row.",
+					 store->table->relname)));
 }

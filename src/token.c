@@ -301,7 +301,7 @@ idem_token_rekey(PG_FUNCTION_ARGS)
 	Oid			owner;
 
 	idem_store_open(&store, &key_table, IDEM_WRITE, IDEM_WAIT);
-	owner = store.heap->rd_rel->relowner;
+	owner = idem_store_owner(&store);
 
 	values[0] = TimestampTzGetDatum(now);
 	(void) idem_plan_execute(IDEM_PLAN_TOKEN_KEY_DROP, owner, false, values,
@@ -488,7 +488,7 @@ signing_secret(char *id)
 	if (row.presence == IDEM_ABSENT || !row.nulls[KEY_VERIFY_UNTIL])
 	{
 		if (idem_plan_execute(IDEM_PLAN_TOKEN_KEY_SIGNING,
-							  store.heap->rd_rel->relowner, true, NULL, NULL,
+							  idem_store_owner(&store), true, NULL, NULL,
 							  row.values, row.nulls, KEY_COLUMNS) == 0)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

@@ -66,8 +66,8 @@ idem_unsettled(PG_FUNCTION_ARGS)
 
 	InitMaterializedSRF(fcinfo, 0);
 	listing.rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	idem_store_open(&store, &idem_claim_table, IDEM_READ, false);
-	idem_plan_read(IDEM_PLAN_CLAIM_UNSETTLED, store.heap->rd_rel->relowner,
+	idem_store_open(&store, &idem_claim_table, IDEM_READ, IDEM_NO_WAIT);
+	idem_plan_read(IDEM_PLAN_CLAIM_UNSETTLED, idem_store_owner(&store),
 				   list_row, &listing);
 	idem_store_close(&store);
 	return (Datum) 0;

@@ -26,6 +26,9 @@ sub found { return qx{$^X "$top/script/lib/rules.pl" "$dir"}; }
 
 is(found(), '', 'nothing in what is here');
 
+my @direct = (
+	'heap_update(rel, tid, tuple)', 'simple_heap_delete(rel, tid)', 'idem_heap_update(rel, tid, tuple)', 'table_tuple_lock(rel, tid)',
+	'scan = systable_beginscan(rel, index)', 'index_rescan(scan)', 'idem_index_beginscan(rel, index)', 'buffer = ReadBuffer(rel, 0)');
 foreach my $planted (
 	[ 'src/idem.h', qq{#include "store.h"\n}, qr{store\.h is neither of the family idem nor below it} ],
 	[ 'src/target.c', qq{#include "claim.h"\n}, qr{claim\.h is neither of the family target} ],
@@ -34,7 +37,10 @@ foreach my $planted (
 	[ 'src/new.h', qq{#include "idem.h"\n}, qr{the family new is not in the list} ],
 	[ 'src/row.c', "#if PG_VERSION_NUM >= 170000\n", qr{in src/compat\.h only} ],
 	[ 'src/row.c', qq{\tquery = "SELECT quantity FROM idem.stock";\n}, qr{SQL stands in} ],
-	[ 'src/row.c', "\theap_update(rel, tid, tuple);\n", qr{tables are reached in} ],
+	[ 'src/claim.c', qq{#include "store_route.h"\n}, qr{store_route\.h is neither of the family claim} ],
+	[ 'src/bucket.c', join('', map { "\t$_;\n" } @direct), qr{tables are reached in.*\n(?:.*\n){$#direct}\z} ],
+	[ 'src/bucket.c', "\trel = store->heap;\n", qr{the fields of an IdemStore} ],
+	[ 'src/new.c', qq{#include "store.h"\n}, qr{its map does not name src/new\.c}, 'idem.c' ],
 	[ 'src/arg.c', "/* */\n" x 800, qr{more than 800 lines} ],
 	[ 'src/idem.h', "/* */\n" x 170, qr{more than 170 lines} ],
 	[ 'idem--1.0.sql', "CREATE OR REPLACE VIEW v AS SELECT 1;\n", qr{never adopts} ],

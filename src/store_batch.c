@@ -1,6 +1,6 @@
 /*-------------------------------------------------------------------------
  *
- * batch_scan.c
+ * store_batch.c
  *	  Many keys looked up at once: one descent into the index for all that
  *	  lie close together.
  *
@@ -16,19 +16,18 @@
  * suffice.  At 0 each key is looked up from the root.
  *
  * Concurrency.  The answers are those of idem_store_look, for the same reason: all
- * keys are reserved before the scan begins, so what
- * others who reserve have inserted is in the index by then, and nothing is
- * added while the scan is under way.  The scan reads a row a little before its
- * key's turn.  That makes no difference, for the snapshot is as old as the
- * answer anyhow.  What SQL inserts without reserving is found by the unique
- * index.  Under serializable each key is looked up for itself: a scan would
+ * keys are reserved before the scan begins, so what others who reserve have
+ * inserted is in the index by then, and nothing is added while the scan is under
+ * way.  The scan reads a row a little before its key's turn.  That makes no
+ * difference, for the snapshot is as old as the answer anyhow.  What SQL inserts
+ * without reserving is found by the unique index.  Under serializable each key is looked up for itself: a scan would
  * depend on all that lies between, and fail for others' keys.
  *
  * Portions Copyright (c) 2026, the idem authors
  *
  *-------------------------------------------------------------------------
  */
-#include "store.h"
+#include "store_route.h"
 
 #include "access/genam.h"
 #include "access/htup_details.h"
@@ -93,8 +92,8 @@ idem_batch_scan_find(IdemBatchScan *scan, const Datum *key, IdemRow *row)
 		}
 		/* as in a scan for one key, what is committed is the answer */
 		if (compared == 0 && row->presence != IDEM_PRESENT)
-			(void) idem_store_judge(scan->store, scan->ahead, &scan->snapshot,
-									row);
+			(void) idem_direct_judge(scan->store, scan->ahead, &scan->snapshot,
+									 row);
 		step(scan);
 	}
 }
