@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 
 # shellcheck disable=SC2034 # for the scripts that read this file
-IDEM_EXAMPLES=(http-node agent-tools webhooks-node http-python jobs-node consumer-rabbitmq saga-python)
+IDEM_EXAMPLES=(http-node agent-tools webhooks-node http-python jobs-node consumer-rabbitmq saga-python jdbc-java)
 
 # example_has COMMAND…: is it there, and does it succeed?
 example_has() { "$@" >/dev/null 2>&1; }
@@ -35,6 +35,13 @@ example_needs() {
 			echo "no python3-psycopg"
 			return 77
 		}
+		;;
+	jdbc-java)
+		if ! example_has command -v javac || ! example_has ls /usr/share/java/{HikariCP,postgresql,slf4j-api,slf4j-nop}.jar ||
+			! example_has /usr/bin/python3 -c 'import psycopg'; then
+			echo "no javac, libhikaricp-java, libpostgresql-jdbc-java, libslf4j-java or python3-psycopg"
+			return 77
+		fi
 		;;
 	consumer-rabbitmq)
 		if ! example_has /usr/bin/python3 -c 'import pika, psycopg' || [ ! -d /usr/lib/rabbitmq/lib ]; then

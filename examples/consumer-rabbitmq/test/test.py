@@ -1,5 +1,6 @@
-"""Messages that are published twice, to two consumers that are killed, over connections that are cut when a batch is acknowledged after
-its commit; some messages are poison. Every good message is booked once, every poison message is set aside once. The control books some twice."""
+"""Messages that are published twice, to two consumers that are killed, over connections that are cut: that to the broker when a batch is
+acknowledged after its commit, those to the database before and after the COMMIT and in mid-batch; some messages are poison. Every good
+message is booked once, every poison message is set aside once. The control books some twice."""
 import os
 import random
 import shutil
@@ -20,6 +21,9 @@ MESSAGES = 400
 POISON = 20
 KILLS = 4
 HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, '..', '..', 'lib'))
+from faults import PostgresProxy, report  # noqa: E402
+
 rnd = random.Random(4)
 started = []
 
@@ -139,7 +143,8 @@ def run(name, program, broker, db):
     rnd.shuffle(every)
 
     proxy = AckCutter(broker, 0.2)
-    environment = {**os.environ, 'AMQP': f'amqp://127.0.0.1:{proxy.port}'}
+    database = PostgresProxy(rnd, before_commit=0.12, after_commit=0.12, statement=0.001, answer=0.001)
+    environment = {**os.environ, **database.environment(), 'AMQP': f'amqp://127.0.0.1:{proxy.port}'}
     start = lambda: subprocess.Popen(['/usr/bin/python3', os.path.join(HERE, program)], env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.PIPE)
     consumers = [start(), start()]
     for consumer in consumers:
@@ -169,19 +174,22 @@ def run(name, program, broker, db):
         if empty and booked + count('SELECT count(*) FROM set_aside') >= MESSAGES + POISON:
             quiet += 1
             proxy.chance = 0
+            database.calm()
         else:
             quiet = 0
     for consumer in consumers:
         consumer.kill()
         consumer.wait()
+    database.close()
     channel.queue_delete('orders')
     channel.connection.close()
     keys = count('SELECT count(DISTINCT message) FROM entry')
     aside = count('SELECT count(*) FROM set_aside')
     expected = MESSAGES if name == 'idem' else MESSAGES + POISON // 4  # the control does not judge keys
     result = {'messages': MESSAGES, 'poison': POISON, 'published': published, 'kills': kills, 'cut between commit and acknowledgement': proxy.cut,
+              'database cut': sum(database.cuts.values()), 'of them after the commit': database.cuts['after_commit'],
               'booked': count('SELECT count(*) FROM entry'), 'booked twice': booked_twice(db), 'not booked': expected - keys, 'set aside': aside}
-    print(f'{name:8}', ', '.join(f'{what} {number}' for what, number in result.items()), flush=True)
+    report(name, result)
     assert count("SELECT balance FROM account WHERE name = 'ann'") == result['booked'], 'the balance is what the entries say'
     return result
 
@@ -202,7 +210,7 @@ def main():
                 if control['booked twice'] > 0:
                     break
         assert (idem['booked'], idem['booked twice'], idem['set aside']) == (MESSAGES, 0, POISON), 'once'
-        assert idem['cut between commit and acknowledgement'] > 0, 'the proxy did cut'
+        assert idem['cut between commit and acknowledgement'] > 0 and idem['of them after the commit'] > 0, 'the proxies did cut'
         assert control['booked twice'] > 0, 'the control shows what is at stake'
     finally:
         for process in reversed(started):

@@ -1,6 +1,6 @@
 """1,000 orders over a network that loses requests and answers, delivers twice and late, with drivers that crash between two steps,
-and orders that two drivers drive at once. At the end the money and the stock of every order are where its status says, and
-the sums balance. In the control they are not."""
+connections to the databases that are cut before and after the commit, and orders that two drivers drive at once. At the end the money
+and the stock of every order are where its status says, and the sums balance. In the control they are not."""
 import os
 import random
 import signal
@@ -12,14 +12,16 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path[:0] = [os.path.join(HERE, '..'), HERE]
+sys.path[:0] = [os.path.join(HERE, '..'), HERE, os.path.join(HERE, '..', '..', 'lib')]
 import control  # noqa: E402
 import saga  # noqa: E402
 import services  # noqa: E402
+from faults import PostgresProxy, report  # noqa: E402
 
 ORDERS = 1000
 MONEY, TEA = 1000000, 100000
 local = threading.local()
+proxy = None  # of the run
 
 
 class Crash(Exception):
@@ -27,9 +29,15 @@ class Crash(Exception):
 
 
 def connection():
-    if not hasattr(local, 'db'):
-        local.db = psycopg.connect('', autocommit=True)
+    """The connection of this thread, through the proxy; a new one after a cut."""
+    if not hasattr(local, 'db') or local.db.closed:
+        local.db = psycopg.connect(f'host=127.0.0.1 port={proxy.port} connect_timeout=10', autocommit=True)
     return local.db
+
+
+def is_cut(error):
+    """Was the connection lost, so that nobody knows whether it was done?"""
+    return isinstance(error, psycopg.OperationalError) and error.sqlstate is None
 
 
 class Network:
@@ -52,7 +60,7 @@ class Network:
             raise TimeoutError
         if chance < 0.30:
             self.counts['answers lost'] += 1
-            function(connection(), *args)
+            self.deliver(function, args, 0)
             raise TimeoutError
         if chance < 0.42:  # it is under way, and comes when nobody waits any more
             self.counts['late'] += 1
@@ -61,7 +69,10 @@ class Network:
         if chance < 0.50:
             self.counts['twice'] += 1
             self.later.submit(self.deliver, function, args, 0)
-        return function(connection(), *args)
+        try:
+            return function(connection(), *args)
+        except psycopg.OperationalError as error:
+            raise TimeoutError if is_cut(error) else error  # the service lost its database: it has no answer
 
     @staticmethod
     def deliver(function, args, delay):
@@ -79,9 +90,14 @@ def drive(network, order):
             return saga.drive(connection(), network.call, order)
         except (Crash, TimeoutError):
             pass
+        except psycopg.OperationalError as error:
+            if not is_cut(error):
+                raise
 
 
 def run(name, stock, payment, db, left):
+    global proxy
+    proxy = PostgresProxy(random.Random(7), before_commit=0.05, after_commit=0.05, statement=0.01, answer=0.01)
     db.execute('TRUNCATE ledger, orders; UPDATE account SET balance = %s' % MONEY)
     network = Network(stock, payment, 7)
     rnd = random.Random(7)
@@ -95,6 +111,7 @@ def run(name, stock, payment, db, left):
         for order in sorted(orders + twice):
             drivers.submit(drive, network, order)
     network.later.shutdown(wait=True)
+    proxy.close()
 
     one = lambda query: db.execute(query).fetchone()[0]
     done = one("SELECT count(*) FROM orders WHERE status = 'done'")
@@ -105,10 +122,12 @@ def run(name, stock, payment, db, left):
     owed = one("SELECT coalesce(sum(price), 0) FROM orders WHERE status = 'done'")
     assert MONEY - one('SELECT balance FROM account') == one('SELECT coalesce(sum(amount), 0) FROM ledger'), 'the ledger is right'
     counts = {
-        'orders': ORDERS, 'driven by two': len(twice), **network.counts, 'done': done, 'cancelled': ORDERS - done, 'orders with wrong money': wrong,
+        'orders': ORDERS, 'driven by two': len(twice), **network.counts, 'connections cut': sum(proxy.cuts.values()),
+        'of them after the commit': proxy.cuts['after_commit'], 'done': done, 'cancelled': ORDERS - done, 'orders with wrong money': wrong,
         'money that is wrong': MONEY - one('SELECT balance FROM account') - owed, 'tea that is wrong': int(before - left() - sold),
     }
-    print(f'{name:8}', ', '.join(f'{what} {number}' for what, number in counts.items()), flush=True)
+    report(name, counts)
+    assert proxy.cuts['before_commit'] > 0 and proxy.cuts['after_commit'] > 0, 'the proxy did cut'
     return [counts[what] for what in ('orders with wrong money', 'money that is wrong', 'tea that is wrong')]
 
 
