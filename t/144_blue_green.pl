@@ -17,6 +17,7 @@ use Test::More;
 use Time::HiRes qw(time);
 
 my $started = time;
+my $copied;    # when: what green makes itself is younger
 my $page = slurp_file("$FindBin::RealBin/../doc/operations.md");
 my @steps = $page =~ /^<!-- run by t\/144_blue_green\.pl: \w+ -->\n```sh\n(.*?)^```\n/msg;
 my ($copy, $switch) = @steps;
@@ -116,7 +117,7 @@ SET SESSION AUTHORIZATION bob;
 SELECT idem_response('bob', '1');
 SQL
 
-my $copied = "'" . $blue->safe_psql('postgres', 'SELECT clock_timestamp()') . "'";
+$copied = "'" . $blue->safe_psql('postgres', 'SELECT clock_timestamp()') . "'";
 application_uses($blue);
 my $load = Load->new($blue, conninfo => 'service=app', clients => 8);
 $load->start;
