@@ -583,10 +583,9 @@ lock_bucket(IdemStore *store, Datum item, Bucket *bucket, Datum part)
 	{
 		bool		isnull;
 
-		bucket->taken = idem_plan_execute(IDEM_PLAN_STOCK_LOCK_FREE,
-										  idem_store_owner(store), false, key,
-										  NULL, &bucket->quantity,
-										  &isnull, 1) == 0;
+		bucket->taken = idem_store_execute(store, IDEM_PLAN_STOCK_LOCK_FREE,
+										   key, &bucket->quantity, &isnull,
+										   1) == 0;
 		bucket->changed = !bucket->taken &&
 			idem_quantity_compare(bucket->quantity, part) < 0;
 		return !bucket->taken && !bucket->changed;

@@ -519,6 +519,15 @@ idem_store_key(const IdemTable *table, const Datum *key)
 	return buf.data;
 }
 
+/* What is said with 40001, on either route. */
+int
+idem_store_say_unseen(const IdemTable *table, const Datum *key)
+{
+	errdetail("Key %s was written by a transaction that this one must not see.",
+			  idem_store_key(table, key));
+	return errhint("Run the transaction again.");
+}
+
 
 /* Looks a key up by a snapshot, directly. */
 static void
@@ -628,7 +637,5 @@ serialization_error(const IdemTable *table, const Datum *key)
 	ereport(ERROR,
 			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 			 errmsg("could not serialize access due to concurrent update"),
-			 errdetail("Key %s was written by a transaction that this one must not see.",
-					   idem_store_key(table, key)),
-			 errhint("Run the transaction again.")));
+			 idem_store_say_unseen(table, key)));
 }

@@ -105,6 +105,12 @@ extern void idem_store_remove_new(IdemStore *store, IdemRow *row);
 extern void idem_store_busy(IdemStore *store, const Datum *key);
 extern void idem_store_begin_wait(const IdemStore *store, const Datum *key);
 extern char *idem_store_key(const IdemTable *table, const Datum *key);
+extern int	idem_store_say_unseen(const IdemTable *table, const Datum *key);
+
+/* store_sql.c: a statement on one row that only SQL needs */
+extern uint64 idem_store_execute(IdemStore *store, IdemPlan plan,
+								 const Datum *key, Datum *result,
+								 bool *resultnull, int nresult);
 
 /* store_direct.c: rows inserted together, on the direct route */
 extern int	idem_store_insert_many(IdemStore *store, Datum **values,

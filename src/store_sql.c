@@ -12,6 +12,11 @@
  * trigger that suppresses what we write would have us try for ever, so at
  * some point that is an error.
  *
+ * Where the server finds that a row was written by a transaction that ours must
+ * not see, it says so without DETAIL and HINT.  They are added in the context
+ * callback of the statement, which is called before the error leaves it: no
+ * subtransaction is needed, as nothing is caught.
+ *
  * Portions Copyright (c) 2026, the idem authors
  *
  *-------------------------------------------------------------------------
@@ -23,10 +28,23 @@
 /* How often what SQL writes may come to nothing for no reason to be found. */
 #define MAX_REFUSED			100
 
+/* What a statement is about, for an error that comes out of it. */
+typedef struct Subject
+{
+	const IdemTable *table;
+	const Datum *key;
+	MemoryContext memory;
+	ErrorContextCallback context;
+} Subject;
+
 static bool write_nowait(IdemStore *store, IdemStatement statement,
 						 const Datum *values, const bool *nulls, int tries);
 static bool write_row(IdemStore *store, IdemStatement statement,
 					  const Datum *values, const bool *nulls);
+static void begin_explained(Subject *subject, const IdemStore *store,
+							const Datum *key);
+static void end_explained(const Subject *subject);
+static void explain(void *arg);
 static void refused(IdemStore *store, const Datum *key);
 
 
@@ -103,18 +121,36 @@ idem_sql_delete(IdemStore *store, const IdemRow *row)
 		refused(store, row->values);
 }
 
+/* Runs another text of plan.c on the row of a key, as idem_plan_execute does. */
+uint64
+idem_store_execute(IdemStore *store, IdemPlan plan, const Datum *key,
+				   Datum *result, bool *resultnull, int nresult)
+{
+	Subject		subject;
+	uint64		processed;
+
+	begin_explained(&subject, store, key);
+	processed = idem_plan_execute(plan, idem_store_owner(store), false, key,
+								  NULL, result, resultnull, nresult);
+	end_explained(&subject);
+	return processed;
+}
+
 
 /* Runs one of the table's statements where waiting is not wanted. */
 static bool
 write_nowait(IdemStore *store, IdemStatement statement, const Datum *values,
 			 const bool *nulls, int tries)
 {
+	Subject		subject;
 	uint64		processed = 0;
 
+	begin_explained(&subject, store, values);
 	if (!idem_nowait_execute(store->table, statement,
 							 store->heap->rd_rel->relowner, values, nulls,
 							 tries, &processed))
 		idem_store_busy(store, values);
+	end_explained(&subject);
 	return processed > 0;
 }
 
@@ -123,14 +159,60 @@ static bool
 write_row(IdemStore *store, IdemStatement statement, const Datum *values,
 		  const bool *nulls)
 {
+	Subject		subject;
 	uint64		processed;
 
+	begin_explained(&subject, store, values);
 	idem_store_begin_wait(store, values);
 	processed = idem_table_execute(store->table, statement,
 								   store->heap->rd_rel->relowner, false,
 								   values, nulls, NULL, NULL);
 	idem_stat_wait_end();
+	end_explained(&subject);
 	return processed > 0;
+}
+
+/* Until end_explained what the server says of a conflict is about this key. */
+static void
+begin_explained(Subject *subject, const IdemStore *store, const Datum *key)
+{
+	subject->table = store->table;
+	subject->key = key;
+	subject->memory = CurrentMemoryContext;
+	subject->context.callback = explain;
+	subject->context.arg = subject;
+	subject->context.previous = error_context_stack;
+	error_context_stack = &subject->context;
+}
+
+static void
+end_explained(const Subject *subject)
+{
+	error_context_stack = subject->context.previous;
+}
+
+/*
+ * Adds to a bare 40001 what the direct route says.  One that comes out of a
+ * trigger is about something else: it has the trigger's line of CONTEXT before
+ * that of our statement, which is one line.
+ */
+static void
+explain(void *arg)
+{
+	Subject    *subject = arg;
+	MemoryContext errors;
+	ErrorData  *edata;
+
+	if (geterrcode() != ERRCODE_T_R_SERIALIZATION_FAILURE)
+		return;
+	errors = MemoryContextSwitchTo(subject->memory);
+	edata = CopyErrorData();
+	MemoryContextSwitchTo(errors);
+
+	if (edata->elevel >= ERROR && edata->detail == NULL && edata->hint == NULL &&
+		(edata->context == NULL || strchr(edata->context, '\n') == NULL))
+		idem_store_say_unseen(subject->table, subject->key);
+	FreeErrorData(edata);
 }
 
 /* Counts a write that came to nothing, and raises if there were too many. */
