@@ -33,6 +33,7 @@ OBJS = \
 	src/nowait.o \
 	src/owner.o \
 	src/plan.o \
+	src/plan_run.o \
 	src/policy.o \
 	src/purge.o \
 	src/reassign.o \
@@ -45,6 +46,7 @@ OBJS = \
 	src/stat_count.o \
 	src/stat_view.o \
 	src/state.o \
+	src/statements.o \
 	src/stock.o \
 	src/stock_hold.o \
 	src/stock_order.o \

@@ -55,6 +55,8 @@
  *		src/store_blocks.c	a table in the order of its blocks
  *		src/reassign.c	records change their owner
  *		src/plan.c		every SQL text that C runs on our tables
+ *		src/plan_run.c	these are run, and their plans kept
+ *		src/statements.c	these as rows, for the tests
  *		src/owner.c		whose a record is
  *		src/nowait.c	a statement that must not wait
  *		src/target_sql.c	every SQL text that C runs on the caller's tables
@@ -71,7 +73,7 @@
  * argument why it holds under concurrency.
  *
  * A verb is SECURITY INVOKER: C takes the caller's role as the owner of what
- * is recorded, and only plan.c, for the time of one statement on our own
+ * is recorded, and only plan_run.c, for the time of one statement on our own
  * tables, becomes their owner.
  *
  * Nothing is needed in shared_preload_libraries, but before PostgreSQL 17 for

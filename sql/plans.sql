@@ -1,7 +1,17 @@
--- Pins that kept plans are few and stay so, and survive what happens to the objects under them.
+-- Pins what the statements on idem's own tables are; that kept plans are few and stay so, and survive what happens to the objects under them.
 \set SHOW_CONTEXT never
 SET client_min_messages = warning;
 CREATE FUNCTION public.regress_plans_echo(r json) RETURNS json LANGUAGE sql AS 'SELECT r';
+
+-- Every statement that idem runs on its own tables, whether a text or put together from a table's columns: a change is to be seen here.
+CREATE FUNCTION pg_temp.statements() RETURNS SETOF text LANGUAGE c AS '$libdir/idem', 'idem_statements';
+\pset format unaligned
+\pset tuples_only on
+SELECT * FROM pg_temp.statements();
+\pset tuples_only off
+\pset format aligned
+-- all names are qualified, down to the operators: none is left for a search_path to find
+SELECT s FROM pg_temp.statements() s WHERE s NOT LIKE 'LOCK TABLE %' AND regexp_replace(s, 'OPERATOR\(pg_catalog\.[^)]+\)|colocate_with =>|shard_count =>| SET .* WHERE | SET .* = excluded[.]mark', ' ', 'g') ~ '[^-]=|<|>|\|\||\yIN\y|\yLIKE\y|\yBETWEEN\y|CASE +[a-z]';
 
 -- Everything, on keys of its own, and back to nothing.
 CREATE FUNCTION public.regress_plans_round(n int) RETURNS text LANGUAGE plpgsql AS $$
@@ -43,8 +53,6 @@ SELECT count(*) > 0 AS some, bool_and(copies = 1) AS once, count(DISTINCT ident)
 SELECT name, ident FROM (TABLE after_10 EXCEPT ALL TABLE after_1000) d UNION ALL SELECT name, ident FROM (TABLE after_1000 EXCEPT ALL TABLE after_10) d;
 -- each text is that of one plan: no value stands in it
 SELECT ident FROM after_1000 WHERE ident ~ 'plans|k1';
--- all names are qualified, down to the operators: none is left for a search_path to find
-SELECT ident FROM after_1000 WHERE name = 'CachedPlanSource' AND regexp_replace(ident, 'OPERATOR\(pg_catalog\.[^)]+\)| SET .* WHERE ', ' ', 'g') ~ '[^-]=|<|>|\|\||\yIN\y|\yLIKE\y|\yBETWEEN\y|CASE +[a-z]';
 -- memory neither grows by rounds in one transaction nor by rounds in many
 SELECT sum(total_bytes) AS before FROM pg_backend_memory_contexts WHERE name <> 'TopMemoryContext' \gset
 SELECT count(public.regress_plans_round(n)) FROM generate_series(1, 2000) n;

@@ -506,6 +506,8 @@ read_buckets(IdemStore *store, Datum item, int32 first, Datum enough,
 {
 	IdemRange	range;
 	IdemRow		row;
+	Datum		zero = idem_zero();
+	Size		zero_size = VARSIZE_ANY_EXHDR(DatumGetPointer(zero));
 	bool		found = false;
 	bool		held;
 	int			n = 0;
@@ -525,8 +527,11 @@ read_buckets(IdemStore *store, Datum item, int32 first, Datum enough,
 			*buckets = repalloc(*buckets, (room *= 2) * sizeof(Bucket));
 		bucket = &(*buckets)[n++];
 		bucket->number = DatumGetInt32(row.values[STOCK_BUCKET]);
-		bucket->quantity = idem_same_bytes(quantity, idem_zero()) ?
-			idem_zero() : NumericGetDatum(DatumGetNumericCopy(quantity));
+		if (VARSIZE_ANY_EXHDR(DatumGetPointer(quantity)) == zero_size &&
+			idem_same_bytes(quantity, zero))
+			bucket->quantity = zero;
+		else
+			bucket->quantity = NumericGetDatum(DatumGetNumericCopy(quantity));
 		bucket->taken = held;
 		bucket->changed = false;
 		bucket->tid = row.tid;
@@ -730,12 +735,19 @@ changed_error(Datum item)
 			 errhint("Run the transaction again.")));
 }
 
+/* The sum of all; what read_buckets found empty is not added up. */
 static Datum
 sum(const Bucket *buckets, int n)
 {
-	Datum		total = idem_zero();
+	Datum		zero = idem_zero();
+	Datum		total = zero;
 
 	for (int i = 0; i < n; i++)
-		total = idem_quantity_add(total, buckets[i].quantity);
+	{
+		if (total == zero)
+			total = buckets[i].quantity;
+		else if (buckets[i].quantity != zero)
+			total = idem_quantity_add(total, buckets[i].quantity);
+	}
 	return total;
 }

@@ -132,11 +132,16 @@ typedef struct IdemTable
 	Oid			secondary_index;
 } IdemTable;
 
+extern IdemKeptPlan *idem_plan_kept(IdemPlan plan);
+extern IdemKeptPlan *idem_plan_of_table(IdemTable *table,
+										IdemStatement statement);
+extern void idem_plan_lock_timeout(int ms);
+
+/* plan_run.c: the statements are run */
 extern uint64 idem_plan_execute(IdemPlan plan, Oid owner, bool read_only,
 								const Datum *values, const bool *nulls,
 								Datum *result, bool *resultnull,
 								int nresult);
-
 extern uint64 idem_table_execute(IdemTable *table, IdemStatement statement,
 								 Oid owner, bool read_only,
 								 const Datum *values, const bool *nulls,
@@ -148,8 +153,6 @@ typedef bool (*IdemPlanRow) (const Datum *values, const bool *nulls,
 
 extern void idem_plan_read(IdemPlan plan, Oid owner, IdemPlanRow take_row,
 						   void *context);
-
-extern void idem_plan_lock_timeout(int ms);
 
 /* nowait.c: a statement that must not wait */
 #define IDEM_NOWAIT_TRIES	8	/* of an insert: 1, 2, 4 to 128 ms */

@@ -96,7 +96,7 @@ typedef enum RateColumn
 /* How long a key verifies after it has signed its last. */
 #define KEY_VERIFIES	(INT64CONST(366) * USECS_PER_DAY)
 
-static IdemTable key_table = {
+IdemTable	idem_token_key_table = {
 	.relname = "token_key",
 	.keyname = "id",
 	.nkeys = 1,
@@ -300,7 +300,7 @@ idem_token_rekey(PG_FUNCTION_ARGS)
 	IdemStore	store;
 	Oid			owner;
 
-	idem_store_open(&store, &key_table, IDEM_WRITE, IDEM_WAIT);
+	idem_store_open(&store, &idem_token_key_table, IDEM_WRITE, IDEM_WAIT);
 	owner = idem_store_owner(&store);
 
 	values[0] = TimestampTzGetDatum(now);
@@ -480,7 +480,7 @@ signing_secret(char *id)
 	IdemStore	store;
 	IdemRow		row;
 
-	idem_store_open(&store, &key_table, IDEM_READ, IDEM_NO_WAIT);
+	idem_store_open(&store, &idem_token_key_table, IDEM_READ, IDEM_NO_WAIT);
 	key = PointerGetDatum(cstring_to_text_with_len(last_id, IDEM_TOKEN_KEY_LEN));
 	row.presence = IDEM_ABSENT;
 	if (last_id[0] != '\0')
@@ -514,7 +514,7 @@ verifying_secret(const char *id)
 	IdemStore	store;
 	IdemRow		row;
 
-	idem_store_open(&store, &key_table, IDEM_READ, IDEM_NO_WAIT);
+	idem_store_open(&store, &idem_token_key_table, IDEM_READ, IDEM_NO_WAIT);
 	idem_store_read(&store, &key, &row);
 	idem_store_close(&store);
 

@@ -36,6 +36,7 @@ extern void idem_token_seal(char *out, const uint8 *mac);
 extern bool idem_token_parse(const char *in, int len, IdemToken *token);
 
 /* token.c: its tables, for the purge */
+extern IdemTable idem_token_key_table;
 extern IdemTable idem_token_spent_table;
 extern IdemTable idem_token_rate_table;
 
