@@ -33,7 +33,7 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
-static bool call_once(FunctionCallInfo fcinfo, Datum *response);
+static bool call_or_replay(FunctionCallInfo fcinfo, Datum *response);
 static Datum replay(IdemStore *store, const Datum *key, const IdemRow *row,
 					IdemClaimStatus status);
 static void record_answer(IdemStore *store, const Datum *key, Datum response);
@@ -57,7 +57,7 @@ idem_call(PG_FUNCTION_ARGS)
 {
 	Datum		response;
 
-	(void) call_once(fcinfo, &response);
+	(void) call_or_replay(fcinfo, &response);
 	if (response == (Datum) 0)
 		PG_RETURN_NULL();
 	PG_RETURN_DATUM(response);
@@ -82,7 +82,7 @@ idem_handle(PG_FUNCTION_ARGS)
 	Datum		values[2];
 	bool		nulls[2] = {false, false};
 
-	values[0] = BoolGetDatum(call_once(fcinfo, &values[1]));
+	values[0] = BoolGetDatum(call_or_replay(fcinfo, &values[1]));
 	nulls[1] = values[1] == (Datum) 0;
 	PG_RETURN_DATUM(idem_result_row(&type, values, nulls));
 }
@@ -93,7 +93,7 @@ idem_handle(PG_FUNCTION_ARGS)
  * none.
  */
 static bool
-call_once(FunctionCallInfo fcinfo, Datum *response)
+call_or_replay(FunctionCallInfo fcinfo, Datum *response)
 {
 	Datum		key[CLAIM_KEYS];
 	IdemTake	take = {.status = CLAIM_RUNNING};
