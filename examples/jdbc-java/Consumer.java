@@ -76,13 +76,13 @@ public class Consumer {
 		config.setJdbcUrl(System.getenv("JDBC_URL"));
 		config.setMaximumPoolSize(THREADS);
 		config.setAutoCommit(false); // close() rolls back what is not committed
-		config.setConnectionTimeout(5000);
-		config.setValidationTimeout(2000);
+		config.setConnectionTimeout(10000);
+		config.setValidationTimeout(5000);
 		config.setInitializationFailTimeout(-1); // start also while the database is away
-		config.addDataSourceProperty("connectTimeout", "3");
-		config.addDataSourceProperty("loginTimeout", "4");
-		config.addDataSourceProperty("socketTimeout", "4"); // without it an answer that never comes is waited for without end
-		config.addDataSourceProperty("options", "-c statement_timeout=3s -c idle_in_transaction_session_timeout=10s");
+		config.addDataSourceProperty("connectTimeout", "5");
+		config.addDataSourceProperty("loginTimeout", "8");
+		config.addDataSourceProperty("socketTimeout", "5"); // without it an answer that never comes is waited for without end
+		config.addDataSourceProperty("options", "-c statement_timeout=4s -c idle_in_transaction_session_timeout=10s");
 		config.addDataSourceProperty("prepareThreshold", "1"); // prepared in the server from the first use on
 		return config;
 	}
@@ -105,8 +105,8 @@ public class Consumer {
 				});
 			}
 			threads.shutdown();
-			if (!threads.awaitTermination(30, TimeUnit.SECONDS)) {
-				threads.shutdownNow();
+			if (!threads.awaitTermination(60, TimeUnit.SECONDS)) {
+				System.exit(1); // what it has not acknowledged comes again
 			}
 		}
 	}
