@@ -9,6 +9,8 @@ use Encode ();
 use JSON::PP;
 use List::Util qw(max min);
 
+use KeysChart;
+
 # slurp(FILE), spew(FILE, BYTES)
 sub slurp
 {
@@ -100,7 +102,7 @@ sub line
 	return sprintf "    %-58s  %s\n", $row->{conditions}, "not measured: $row->{skipped}" if $row->{skipped};
 	return sprintf "    %-58s  %10s : %-10s  %-22s %-22s %-13s %s\n", $row->{conditions}, value($row, $row->{a}), value($row, $row->{b}),
 	  ratio($row), join(', ', map { defined $row->{$_} ? "$_ " . limit($row, $_) : () } qw(floor goal)), $row->{verdict},
-	  $row->{server_us} ? sprintf('(server %.0f : %.0f µs)', @{ $row->{server_us} }) : '';
+	  ($row->{server_us} ? sprintf('(server %.0f : %.0f µs)', @{ $row->{server_us} }) : '') . ($row->{note} ? "\n        $row->{note}" : '');
 }
 
 sub ending
@@ -227,7 +229,7 @@ sub compact_table
 		sub {
 			my ($row) = @_;
 
-			return (plain($row->{conditions}), $row->{skipped} ? ('', 'not measured') : (ratio($row), $row->{absolute} ? '' : side($row)));
+			return (remarked($row, plain($row->{conditions})), $row->{skipped} ? ('', 'not measured') : (ratio($row), $row->{absolute} ? '' : side($row)));
 		});
 }
 
@@ -238,6 +240,25 @@ sub plain
 
 	$conditions =~ s/, synchronous_commit on|, processor time|, ascending keys|, a transaction each//g;
 	return $conditions;
+}
+
+# remarked(ROW, CONDITIONS): with what was noticed in this run, and when it was another one than that of the others
+sub remarked
+{
+	my ($row, $conditions) = @_;
+
+	return join '; ', grep { defined && $_ ne '' } $conditions, $row->{note}, $row->{date} ? "of $row->{date}" : ();
+}
+
+# the instructions of both sides, and if they have limits their ratio with those
+sub instructions
+{
+	my ($row) = @_;
+	my $counts = $row->{instructions} or return '';
+	my $limits = $row->{instruction_limits} // {};
+	my @limits = map { defined $limits->{$_} ? "$_ $limits->{$_}" : () } qw(floor goal);
+
+	return pair($counts) . sprintf(', %.2f', $counts->[0] / $counts->[1]) . (@limits ? ' (' . join(', ', @limits) . ')' : '');
 }
 
 # better, worse, or no difference, as the interval of a row says
@@ -266,10 +287,10 @@ sub full_table
 			my ($row) = @_;
 
 			return (
-				$row->{conditions},
+				remarked($row, $row->{conditions}),
 				$row->{skipped} ? '' : value($row, $row->{a}) . ' : ' . value($row, $row->{b}),
 				pair($row->{server_us}),
-				@counted ? pair($row->{instructions}) : (),
+				@counted ? instructions($row) : (),
 				$row->{skipped} ? '' : ratio($row),
 				$core ? map({ limit($row, $_) } qw(floor goal)) : (),
 				verdict($row));
@@ -489,6 +510,34 @@ sub load
 	return JSON::PP->new->utf8->decode(slurp("$directory/bench.json"));
 }
 
+# add_to(DIRECTORY, RUN, MEASURES): makes RUN the run that the directory has, with RUN's rows in place of the same ones, or if there are none
+# behind those that come before them in the list of measures. Each such row says when it was measured.
+sub add_to
+{
+	my ($directory, $run, $measures) = @_;
+	my $old = load($directory);
+	my $name = sub { join '|', map { $_ // '' } @{ $_[0] }{ qw(id what against), @_[ 1 .. $#_ ] } };
+	my $rows = $old->{rows};
+
+	foreach my $row (@{ $run->{rows} })
+	{
+		my ($place) = grep { $name->($rows->[$_], 'conditions') eq $name->($row, 'conditions') } 0 .. $#$rows;
+
+		$row->{date} = $run->{date};
+		if (defined $place)
+		{
+			$rows->[$place] = $row;
+			next;
+		}
+		my ($own) = grep { $name->($measures->[$_]) eq $name->($row) } 0 .. $#$measures;
+		my %before = map { $name->($_) => 1 } @$measures[ 0 .. ($own // $#$measures) ];
+		$place = max(-1, grep { $before{ $name->($rows->[$_]) } } 0 .. $#$rows);
+		splice @$rows, $place + 1, 0, $row;
+	}
+	%$run = %$old;
+	return;
+}
+
 # save(DIRECTORY, RUN): as JSON, as a chart and as tables.
 sub save
 {
@@ -497,6 +546,8 @@ sub save
 	spew("$directory/bench.json", JSON::PP->new->utf8->canonical->indent->encode($run));
 	spew("$directory/bench.svg", Encode::encode('UTF-8', chart($run, @{ $run->{rows} })));
 	spew("$directory/front.svg", Encode::encode('UTF-8', chart($run, front_rows($run))));
+	my $keys = KeysChart::chart($run);
+	spew("$directory/keys.svg", Encode::encode('UTF-8', $keys)) if $keys;
 	spew("$directory/bench.md", Encode::encode('UTF-8', markdown($run)));
 	return;
 }
@@ -523,8 +574,7 @@ sub add_instructions
 			my ($few, $many) = @{ $count{$number}{$_} };
 			($many->[1] - $few->[1]) / ($many->[0] - $few->[0])
 		} 'a', 'b' ];
-		printf "%-4s %s, against %s: instructions %s, %.2f times as few\n", map({ Encode::encode('UTF-8', $_) } @$row{qw(id what against)}),
-		  pair($row->{instructions}), $row->{instructions}[1] / $row->{instructions}[0];
+		printf "%-4s %s, against %s: instructions %s\n", map { Encode::encode('UTF-8', $_) } @$row{qw(id what against)}, instructions($row);
 	}
 	save($directory, $run);
 	return;
@@ -542,6 +592,7 @@ sub update
 	my %parts = (
 		front => front_table($run),
 		core => compact_table($run),
+		keys => KeysChart::table($run),
 		goals => full_table($run, 1),
 		peers => full_table($run, 0),
 		statements => statements($measures),

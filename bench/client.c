@@ -2,7 +2,7 @@
  * client.c
  *		One client of the load program: its connections, the values of one go, and the steps of its way.
  *
- * Sockets are never waited for but while connecting: a step is sent, and load.c says when something has arrived.
+ * Sockets are never waited for but while connecting: a step is sent, and run.c says when something has arrived.
  */
 #define _GNU_SOURCE
 #include "load.h"
@@ -24,7 +24,6 @@
 static uint64_t next_key = 1000000000;
 static uint64_t random_state;
 
-static void send_step(Client *client);
 static bool receive_step(Client *client);
 static bool receive_pg(Client *client, const Step *step);
 static bool receive_redis(Client *client);
@@ -90,7 +89,7 @@ client_new(Way *way)
 	for (client->step = next_step(client, 0, true); client->step < way->n_steps;
 		 client->step = next_step(client, client->step + 1, true))
 	{
-		send_step(client);
+		client_send(client);
 		while (!receive_step(client))
 			usleep(100);
 		check_step(client, &way->steps[client->step]);
@@ -99,7 +98,7 @@ client_new(Way *way)
 	return client;
 }
 
-/* Begins to do it once more, with a key that was never used. */
+/* Is to do it once more, with a key that was never used: the first step is the next to be sent. */
 void
 client_begin(Client *client)
 {
@@ -113,21 +112,24 @@ client_begin(Client *client)
 			 (uintmax_t) (low & 0xffffffffffff));
 	client->began = now();
 	client->step = next_step(client, 0, false);
-	send_step(client);
 }
 
-/* Takes what has arrived, and goes on if that was the end of a step; true: it was the end of the last one. */
+/* Takes what has arrived; true: the answer to the step is complete, and what it should be. */
 bool
-client_advance(Client *client)
+client_receive(Client *client)
 {
 	if (!receive_step(client))
 		return false;
 	check_step(client, &client->way->steps[client->step]);
+	return true;
+}
+
+/* Goes on to the next step; false: that was the last one. */
+bool
+client_next(Client *client)
+{
 	client->step = next_step(client, client->step + 1, false);
-	if (client->step == client->way->n_steps)
-		return true;
-	send_step(client);
-	return false;
+	return client->step < client->way->n_steps;
 }
 
 void
@@ -162,8 +164,9 @@ now(void)
 	return time.tv_sec + time.tv_nsec / 1e9;
 }
 
-static void
-send_step(Client *client)
+/* Sends the step that is next. */
+void
+client_send(Client *client)
 {
 	const Step *step = &client->way->steps[client->step];
 

@@ -8,12 +8,15 @@
  *		sql CONNINFO TEXT					runs SQL to its end; the rows, columns separated by |
  *		start CONNINFO TEXT					begins to run SQL in the background
  *		finish								waits for that; seconds it took
- *		way NAME CONNINFO REDIS ETCD		a way of doing something begins; a Unix socket and a port, for its steps
+ *		close CONNINFO						closes the connection that sql has kept for it
+ *		way NAME CONNINFO REDIS ETCD DELAY	a way of doing something begins; a Unix socket and a port, for its steps; seconds that
+ *											each message is held up on its way, there and back: a network
  *		step WHEN KIND TEXT VALUES EXPECT	… and does this next
- *		run NAME CLIENTS SECONDS			that many clients do it one after the other; how many times (what is under way at the
- *											end counts in part), in how many seconds, the median and 99th percentile of the
- *											seconds that each took, and the processor seconds of the server's processes for
- *											each; 0 seconds: as long as the background runs
+ *		run NAME CLIENTS SECONDS RATE		that many clients do it, one after the other, or if RATE is above 0 so often in a
+ *											second, whoever is free; how many times (what is under way at the end counts in
+ *											part), in how many seconds, the median and 99th percentile of the seconds that
+ *											each took (with a rate: from when it was due), and the processor seconds of the
+ *											server's processes for each; 0 seconds: as long as the background runs
  *		drop NAME							closes its connections
  *		fsync FILE TIMES					the median time of writing 8 kB to the file and flushing it, in microseconds
  *
@@ -36,7 +39,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,25 +49,29 @@
 
 #define MAX_FIELDS	8
 #define MAX_WAYS	8
+#define N_KEPT		4
 
 static Way	ways[MAX_WAYS];
 static int	n_ways;
 static PGconn *background;
 static double background_began;
 
+/* connections for SQL, one for each conninfo that was used lately */
+static struct
+{
+	char	   *conninfo;
+	PGconn	   *conn;
+}			kept[N_KEPT];
+
 static void do_sql(const char *conninfo, const char *text);
 static void do_start(const char *conninfo, const char *text);
 static void do_finish(void);
-static bool background_runs(void);
+static void do_close(const char *conninfo);
 static void do_way(char **fields);
 static void do_step(char **fields);
-static void do_run(const char *name, int clients, double seconds);
-static double processor_seconds(Way *way, int clients);
 static void do_drop(const char *name);
 static void do_fsync(const char *file, int times);
 static Way *find_way(const char *name);
-static int	compare_doubles(const void *a, const void *b);
-static void ok(const char *format,...) __attribute__((format(printf, 1, 2)));
 static void print_escaped(const char *text);
 static int	split(char *line, char **fields);
 static char *copy(const char *text);
@@ -89,12 +95,14 @@ main(void)
 			do_start(fields[1], fields[2]);
 		else if (strcmp(fields[0], "finish") == 0)
 			do_finish();
-		else if (strcmp(fields[0], "way") == 0 && n == 5)
+		else if (strcmp(fields[0], "way") == 0 && n == 6)
 			do_way(fields);
 		else if (strcmp(fields[0], "step") == 0 && n == 6)
 			do_step(fields);
-		else if (strcmp(fields[0], "run") == 0 && n == 4)
-			do_run(fields[1], atoi(fields[2]), atof(fields[3]));
+		else if (strcmp(fields[0], "run") == 0 && n == 5)
+			do_run(find_way(fields[1]), atoi(fields[2]), atof(fields[3]), atof(fields[4]));
+		else if (strcmp(fields[0], "close") == 0 && n == 2)
+			do_close(fields[1]);
 		else if (strcmp(fields[0], "drop") == 0 && n == 2)
 			do_drop(fields[1]);
 		else if (strcmp(fields[0], "fsync") == 0 && n == 3)
@@ -106,21 +114,15 @@ main(void)
 	return 0;
 }
 
-/* Connections for SQL are kept, one for each conninfo that was used lately. */
 static void
 do_sql(const char *conninfo, const char *text)
 {
-	static struct
-	{
-		char	   *conninfo;
-		PGconn	   *conn;
-	}			kept[4];
 	static int	next;
 	PGconn	   *conn = NULL;
 	PGresult   *result;
 	ExecStatusType status;
 
-	for (int i = 0; i < 4 && conn == NULL; i++)
+	for (int i = 0; i < N_KEPT && conn == NULL; i++)
 		if (kept[i].conninfo != NULL && strcmp(kept[i].conninfo, conninfo) == 0)
 			conn = kept[i].conn;
 	if (conn == NULL)
@@ -130,7 +132,7 @@ do_sql(const char *conninfo, const char *text)
 		free(kept[next].conninfo);
 		kept[next].conninfo = copy(conninfo);
 		conn = kept[next].conn = connect_pg(conninfo);
-		next = (next + 1) % 4;
+		next = (next + 1) % N_KEPT;
 	}
 
 	result = PQexec(conn, text);
@@ -148,6 +150,21 @@ do_sql(const char *conninfo, const char *text)
 	printf("\n");
 	fflush(stdout);
 	PQclear(result);
+}
+
+/* Closes the connection for SQL, if there is one. */
+static void
+do_close(const char *conninfo)
+{
+	for (int i = 0; i < N_KEPT; i++)
+		if (kept[i].conninfo != NULL && strcmp(kept[i].conninfo, conninfo) == 0)
+		{
+			PQfinish(kept[i].conn);
+			free(kept[i].conninfo);
+			kept[i].conn = NULL;
+			kept[i].conninfo = NULL;
+		}
+	ok("%s", "");
 }
 
 static void
@@ -177,7 +194,7 @@ do_finish(void)
 }
 
 /* Is the statement in the background still running? */
-static bool
+bool
 background_runs(void)
 {
 	if (!PQconsumeInput(background))
@@ -208,7 +225,9 @@ do_way(char **fields)
 	way->conninfo = copy(fields[2]);
 	way->redis_path = copy(fields[3]);
 	way->etcd_port = atoi(fields[4]);
+	way->delay = atof(fields[5]);
 	way->epoll = epoll_create1(EPOLL_CLOEXEC);
+	run_init(way);
 	ok("%s", "");
 }
 
@@ -239,95 +258,6 @@ do_step(char **fields)
 }
 
 static void
-do_run(const char *name, int clients, double seconds)
-{
-	Way		   *way = find_way(name);
-	struct epoll_event events[MAX_CLIENTS];
-	int			active = clients;
-	size_t		done = 0;
-	size_t		room = 1024;
-	double		share = 0;
-	double		processor;
-	double	   *took = malloc(room * sizeof(double));
-	double		start;
-	double		end;
-
-	if (clients > MAX_CLIENTS)
-		die("too many clients");
-	while (way->n_clients < clients)
-		way->clients[way->n_clients++] = client_new(way);
-
-	processor = processor_seconds(way, clients);
-	start = now();
-	end = seconds > 0 ? start + seconds : start + 600;
-	for (int i = 0; i < clients; i++)
-		client_begin(way->clients[i]);
-	while (active > 0)
-	{
-		int			ready = epoll_wait(way->epoll, events, MAX_CLIENTS, 60000);
-
-		if (ready < 0 && errno == EINTR)
-			continue;
-		if (ready <= 0)
-			die("%s: no answer for a minute", name);
-		if (seconds == 0 && now() < end && !background_runs())
-			end = now();
-		for (int i = 0; i < ready; i++)
-		{
-			Client	   *client = events[i].data.ptr;
-			double		time;
-
-			if (!client_advance(client))
-				continue;
-
-			/*
-			 * What goes on beyond the end counts by the part of its time before
-			 * it: not to count it would be a loss the larger, the longer each
-			 * one takes.
-			 */
-			time = now();
-			if (done == room)
-				took = realloc(took, (room *= 2) * sizeof(double));
-			took[done++] = time - client->began;
-			if (time <= end)
-			{
-				share += 1;
-				client_begin(client);
-			}
-			else
-			{
-				share += fmax(0, end - client->began) / (time - client->began);
-				active--;
-			}
-		}
-	}
-	processor = processor_seconds(way, clients) - processor;
-	qsort(took, done, sizeof(double), compare_doubles);
-	ok("%.3f\t%.6f\t%.9f\t%.9f\t%.9f", share, end - start,
-	   took[done / 2], took[(size_t) (0.99 * (done - 1))], processor / done);
-	free(took);
-}
-
-/* What the backends of the way's clients have used of the processor. */
-static double
-processor_seconds(Way *way, int clients)
-{
-	double		sum = 0;
-
-	for (int i = 0; i < clients; i++)
-	{
-		clockid_t	clock;
-		struct timespec time;
-
-		if (way->clients[i]->pg != NULL &&
-			clock_getcpuclockid(PQbackendPID(way->clients[i]->pg), &clock) == 0 &&
-			clock_gettime(clock, &time) == 0)
-			sum += time.tv_sec + time.tv_nsec / 1e9;
-	}
-	return sum;
-}
-
-static void
 do_drop(const char *name)
 {
 	Way		   *way = find_way(name);
@@ -341,6 +271,7 @@ do_drop(const char *name)
 		for (int j = 0; j < way->steps[i].n_values; j++)
 			free(way->steps[i].values[j]);
 	}
+	close(way->timer);
 	close(way->epoll);
 	free(way->name);
 	free(way->conninfo);
@@ -390,7 +321,7 @@ find_way(const char *name)
 	die("no such way: %s", name);
 }
 
-static int
+int
 compare_doubles(const void *a, const void *b)
 {
 	double		x = *(const double *) a;
@@ -399,7 +330,7 @@ compare_doubles(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-static void
+void
 ok(const char *format,...)
 {
 	va_list		args;

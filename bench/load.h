@@ -1,6 +1,7 @@
 /*
  * load.h
- *		What load.c, which takes the commands, and client.c, which carries out the steps, share.
+ *		What load.c, which takes the commands, run.c, which keeps the clients busy, and client.c, which carries out the
+ *		steps, share.
  */
 #ifndef LOAD_H
 #define LOAD_H
@@ -44,6 +45,8 @@ typedef struct Client
 	int			etcd;
 	int			step;
 	double		began;
+	double		due;			/* when what is held up goes on */
+	bool		sending;		/* ... which is a request, else an answer */
 	char		key[VALUE_SIZE];
 	char		uuid[VALUE_SIZE];
 	char		b64key[VALUE_SIZE];
@@ -62,6 +65,8 @@ typedef struct Way
 	char	   *redis_path;
 	int			etcd_port;
 	int			epoll;
+	int			timer;
+	double		delay;
 	int			n_steps;
 	Step		steps[MAX_STEPS];
 	int			n_clients;
@@ -72,12 +77,21 @@ typedef struct Way
 extern void client_init(void);
 extern Client *client_new(Way *way);
 extern void client_begin(Client *client);
-extern bool client_advance(Client *client);
+extern void client_send(Client *client);
+extern bool client_receive(Client *client);
+extern bool client_next(Client *client);
 extern void client_end(Client *client);
 extern PGconn *connect_pg(const char *conninfo);
 extern double now(void);
 
+/* run.c */
+extern void run_init(Way *way);
+extern void do_run(Way *way, int clients, double seconds, double rate);
+
 /* load.c */
+extern bool background_runs(void);
+extern int	compare_doubles(const void *a, const void *b);
+extern void ok(const char *format,...) __attribute__((format(printf, 1, 2)));
 extern void die(const char *format,...) __attribute__((format(printf, 1, 2), noreturn));
 
 #endif							/* LOAD_H */

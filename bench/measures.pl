@@ -1,29 +1,38 @@
 # All that script/bench measures: one entry for each, A (idem) and B (what idem is compared with). bench/run.pl expands an entry
 # with several numbers of clients to a row for each, and measures it in pairs; bench/peers.sql has the tables and functions.
+# measures-stock.pl has the entries of stock, measures-size.pl those of large tables and long times.
 #
 #   id      what the issue calls it, or a name; rows are chosen by it
 #   what    is done, of A; against: of B; with: the conditions, beside those that the fields below say
 #   kind    wire     clients do A, then B, over connections of their own; the rate is compared. Steps that bench/load.c explains:
 #                    [kind => text, the answer expected, 'session' if only once], with :key and so on in SQL, {key} elsewhere.
-#                    synchronous_commit is on, unless async says else
+#                    synchronous_commit is on, unless async says else; network: milliseconds that each message is under way;
+#                    warm: seconds that A runs before the first pair
 #           loop     PL/pgSQL loops over n keys, k, in the server; each has to leave true in done; the rate is compared
 #           batch    the same over batches of 1,000 keys, ks, and done is their number
 #           wal      as loop, with a commit after each call; the bytes of WAL for each call are compared
 #           trigger  the time that EXPLAIN ANALYZE finds in the triggers of a statement over n rows
-#           large    as loop, A in a table of many keys, B (the same) in one of 10,000; the time for each call is compared
+#           large    as loop, A and B in tables of many keys of a shape, and in tables of 10,000; 'of' is what is compared: each (the
+#                    times of A and B among many), lost (the times that they lose by that), more (A among many, and among
+#                    10,000), other (the same of B), or wal (bytes for each call after a checkpoint, A and B)
 #           memory   bytes that the backend grows by, in one transaction of n calls
 #           p99      99th percentile of A while something runs, and alone
-#           purge    A and B remove a tenth of so many random keys each time, those older than %d days; the rate is compared
+#           purge    A and B remove a tenth of so many random keys, those older than 100 days, each from a copy of the same table; 'of' is
+#                    what is compared: rate, wal or processor
+#           soak     99th percentile of A at a steady rate with a purge every minute, and without
 #   floor, goal      of the ratio A / B; lower: the smaller, the better (memory: bytes)
 #   fresh   tables that are emptied before every tenth pair (loop, batch, wal), each (trigger, memory) or the first (wire)
-#   before  SQL that is run before the first pair
-#   needs   redis, etcd
+#   before  SQL that is run before the first pair; note: SQL that is run after the last, for a remark
+#   needs   redis, etcd, or a version of PostgreSQL
 #   core    has floors and goals; the others are peers
-#   count   instructions can be counted, of the loops or of these instead
+#   named   takes so long that it runs only if it is asked for
+#   count   instructions can be counted, of the loops or of these instead; their floor and goal, of A / B
 
 use strict;
 use warnings;
 use utf8;
+
+use File::Basename qw(dirname);
 
 # the old keys, with their answers, on both sides
 my $old_keys = 'CALL bench.old_keys(10000)';
@@ -36,13 +45,61 @@ my $bare_loop = q{INSERT INTO bare VALUES ('bench', k, clock_timestamp()) ON CON
 
 my $select_loop = q{SELECT response IS NOT NULL INTO done FROM answered WHERE source = 'bench' AND seq = k};
 
-# the strongest plain way to take one of an item and to note who took it: one statement, one round trip
-my $plain_sale = q{
-	WITH j AS (INSERT INTO journal VALUES ('bench', :key, 'hot', 1, clock_timestamp()) ON CONFLICT DO NOTHING RETURNING 1)
-	UPDATE plain_stock SET quantity = quantity - 1 WHERE item = 'hot' AND quantity >= 1 AND EXISTS (SELECT FROM j)};
+# the whole of a request, in the loops
+my $call_loop = q{done := idem_call('bench', k, 'bench.do_work', jsonb_build_object('subject', k)) IS NOT NULL};
+my $function_loop = q{done := call_plpgsql('bench', k, json_build_object('subject', k)) IS NOT NULL};
+
+# BEGIN goes along with the first statement, as good drivers do it: four round trips
+my $by_hand = [
+	[ begin => q{INSERT INTO answered (source, seq, claimed_at) VALUES ('bench', :key, clock_timestamp()) ON CONFLICT DO NOTHING}, '#1' ],
+	[ pg => q{INSERT INTO work (subject, at) VALUES (:key, clock_timestamp()) RETURNING json_build_object('id', id)} ],
+	[ pg => q{UPDATE answered SET response = :last WHERE source = 'bench' AND seq = :key}, '#1' ],
+	[ pg => 'COMMIT' ],
+];
+
+# an attempt, in one transaction or in two, by idem or by hand: granted, or taken over if it has expired; then answered, if it is still ours
+sub attempt
+{
+	my ($by, $between) = @_;
+	my ($begin, $complete) = $by eq 'idem'
+	  ? (q{SELECT fence INTO f FROM idem_begin('bench', k)}, q{done := idem_complete('bench', k, f, json_build_object('id', f))})
+	  : (
+		q{INSERT INTO same AS s (source, seq, owner, status, fence, claimed_at, lease_until, unsettled_since)
+		VALUES ('bench', k, current_user, 'r', 1, clock_timestamp(), clock_timestamp() + '30 seconds', clock_timestamp())
+		ON CONFLICT (seq, source) DO UPDATE SET fence = s.fence + 1, claimed_at = excluded.claimed_at, lease_until = excluded.lease_until,
+			unsettled_since = excluded.unsettled_since
+		WHERE s.status = 'o' OR s.status = 'r' AND s.lease_until <= clock_timestamp() RETURNING fence INTO f},
+		q{UPDATE same SET status = 'd', completed_at = clock_timestamp(), lease_until = NULL, unsettled_since = NULL,
+			response = json_build_object('id', f)
+		WHERE seq = k AND source = 'bench' AND fence = f AND status = 'r' AND lease_until > clock_timestamp();
+	done := FOUND});
+
+	return join "\n\t", 'DECLARE', "\tf bigint;", 'BEGIN', map({ "\t$_;" } $begin, $between // (), $complete), 'END';
+}
+
+# a lock as an expert writes it: a fence from a sequence, a lease; whoever holds it deletes it
+sub lock_by_hand
+{
+	my ($name) = @_;
+
+	return [
+		[ pg => qq{INSERT INTO lock_by_hand AS l VALUES ($name, nextval('lock_fence'), clock_timestamp() + '30 seconds')
+			ON CONFLICT (name) DO UPDATE SET fence = excluded.fence, lease_until = excluded.lease_until
+			WHERE l.lease_until <= clock_timestamp() RETURNING fence} ],
+		[ pg => qq{DELETE FROM lock_by_hand WHERE name = $name AND fence = :last::bigint}, '#1' ] ];
+}
+my $own_name = [ pg => 'SELECT gen_random_uuid()', undef, 'session' ];
 
 my $token_table = [ [ pg => q{INSERT INTO form_token (purpose, subject, expires_at)
 	VALUES ('form', :key, clock_timestamp() + '15 minutes') RETURNING token} ] ];
+
+# the entries of another file
+sub entries
+{
+	my $file = dirname(__FILE__) . "/$_[0]";
+
+	return @{ do $file or die "$file: " . ($@ || $!) };
+}
 
 return [
 	{
@@ -67,7 +124,7 @@ return [
 		kind => 'loop', fresh => 'idem.claim, bare', n => 2_000,
 		a => q{done := idem_claim('bench', k)},
 		b => $bare_loop,
-		floor => 1.5, goal => 2.5, count => {},
+		floor => 1.7, goal => 2.0, count => {},
 	},
 	{
 		id => 'P4', core => 1,
@@ -84,8 +141,8 @@ return [
 		kind => 'wire', clients => [ 1, 8 ], before => $old_keys,
 		a => [ [ pg => $call_old ] ],
 		b => [ [ pg => q{SELECT response FROM answered WHERE source = 'bench' AND seq = :old} ] ],
-		floor => 0.9, goal => 1.0,
-		count => { a => q{done := idem_call('bench', k, 'bench.do_work', jsonb_build_object('subject', k)) IS NOT NULL}, b => $select_loop },
+		floor => 0.92, goal => 1.0,
+		count => { a => $call_loop, b => $select_loop },
 	},
 	{
 		id => 'P5', core => 1,
@@ -95,6 +152,14 @@ return [
 		b => [ [ pg => q{INSERT INTO answered (source, seq, claimed_at) VALUES ('bench', :old, clock_timestamp())
 			ON CONFLICT (source, seq) DO UPDATE SET claimed_at = answered.claimed_at RETURNING response} ] ],
 		floor => 3, goal => 20,
+	},
+	{
+		id => 'P5', core => 1, needs => 'PostgreSQL 19',
+		what => 'duplicate with its answer (idem_call)', against => 'ON CONFLICT DO SELECT RETURNING, of PostgreSQL 19',
+		kind => 'wire', clients => [ 1, 8 ], before => $old_keys,
+		a => [ [ pg => $call_old ] ],
+		b => [ [ pg => q{INSERT INTO answered (source, seq, claimed_at) VALUES ('bench', :old, clock_timestamp())
+			ON CONFLICT (source, seq) DO SELECT RETURNING response} ] ],
 	},
 	{
 		id => 'P6', core => 1,
@@ -117,14 +182,14 @@ return [
 		floor => 1.0, goal => 1.6, count => {},
 	},
 	{
-		id => 'P6', core => 1,
+		id => 'P6r', core => 1,
 		what => 'batch of 1,000 first claims', against => 'one INSERT … SELECT FROM unnest … ON CONFLICT DO NOTHING',
 		with => 'random keys (UUID)', keys => 'random_keys',
 		kind => 'batch', fresh => 'idem.claim, bare', n => 1_000,
 		a => q{SELECT count(*) FILTER (WHERE claimed) INTO done FROM idem_claim_batch('bench', ks)},
 		b => q{INSERT INTO bare SELECT 'bench', k, clock_timestamp() FROM unnest(ks) AS k ON CONFLICT DO NOTHING;
 			GET DIAGNOSTICS done = ROW_COUNT},
-		floor => 1.0, goal => 1.6, count => {},
+		floor => 1.1, goal => 1.3, count => {},
 	},
 	{
 		id => 'P7', core => 1, lower => 1,
@@ -143,20 +208,22 @@ return [
 		b => $bare_loop,
 	},
 	{
+		id => 'P7b', core => 1, lower => 1,
+		what => 'WAL bytes of claim + work + answer (idem_call) and their commit', against => 'PL/pgSQL function that does it all',
+		kind => 'wal', fresh => 'idem.claim, answered, work', n => 1_000,
+		a => $call_loop,
+		b => $function_loop,
+		floor => 1.1, goal => 0.9,
+	},
+	{
 		id => 'P8', core => 1,
 		what => 'claim + work + answer (idem_call)', against => 'transaction of four statements by hand',
 		kind => 'wire', clients => [ 1, 8, 32 ], fresh => 'idem.claim, answered, work',
 		a => [ [ pg => $call ] ],
-		# BEGIN goes along with the first statement, as good drivers do it: four round trips
-		b => [
-			[ begin => q{INSERT INTO answered (source, seq, claimed_at) VALUES ('bench', :key, clock_timestamp()) ON CONFLICT DO NOTHING}, '#1' ],
-			[ pg => q{INSERT INTO work (subject, at) VALUES (:key, clock_timestamp()) RETURNING json_build_object('id', id)} ],
-			[ pg => q{UPDATE answered SET response = :last WHERE source = 'bench' AND seq = :key}, '#1' ],
-			[ pg => 'COMMIT' ],
-		],
-		floor => 1.5, goal => 3,
+		b => $by_hand,
+		floor => 1.4, goal => 2,
 		count => {
-			a => q{done := idem_call('bench', k, 'bench.do_work', jsonb_build_object('subject', k)) IS NOT NULL},
+			a => $call_loop,
 			b => q{DECLARE
 				answer json;
 			BEGIN
@@ -168,6 +235,23 @@ return [
 		},
 	},
 	{
+		id => 'P8', core => 1, network => 0.5,
+		what => 'claim + work + answer (idem_call)', against => 'transaction of four statements by hand',
+		kind => 'wire', clients => [ 1, 8, 32 ], fresh => 'idem.claim, answered, work',
+		a => [ [ pg => $call ] ],
+		b => $by_hand,
+		floor => 1.4, goal => 2,
+	},
+	{
+		id => 'P8b', core => 1,
+		what => 'claim + work + answer (idem_call)', against => 'PL/pgSQL function that does it all',
+		kind => 'wire', clients => [ 1, 8 ], fresh => 'idem.claim, answered, work',
+		a => [ [ pg => $call ] ],
+		b => [ [ pg => q{SELECT call_plpgsql('bench', :key, json_build_object('subject', :key::text))} ] ],
+		floor => 1.0, goal => 1.2,
+		count => { a => $call_loop, b => $function_loop, floor => 0.7, goal => 0.62 },
+	},
+	{
 		id => 'P9', core => 1, needs => 'redis',
 		what => 'claim + work, one statement', against => 'Redis SET NX (appendfsync always), then the work in PostgreSQL',
 		kind => 'wire', clients => [ 1, 8, 32 ], fresh => 'idem.claim, work',
@@ -176,43 +260,12 @@ return [
 		floor => 1.2, goal => 2,
 	},
 	{
-		id => 'P10', core => 1, lower => 1,
-		what => 'first claim, many keys in the table', against => 'first claim, 10,000 keys in the table',
-		with => 'ascending keys',
-		kind => 'large', n => 1_000,
-		a => q{done := idem_claim('bench', k)},
-		floor => 1.5, goal => 1.15,
-	},
-	{
-		id => 'P10', core => 1, lower => 1,
-		what => 'first claim, many keys in the table', against => 'first claim, 10,000 keys in the table',
-		with => 'random keys (UUID)', keys => 'random_keys',
-		kind => 'large', n => 1_000,
-		a => q{done := idem_claim('random', k)},
-		floor => 1.5, goal => 1.15,
-	},
-	{
-		id => 'P10', lower => 1,
-		what => 'bare INSERT, many keys in the table', against => 'bare INSERT, 10,000 keys in the table',
-		with => 'random keys (UUID)', keys => 'random_keys',
-		kind => 'large', n => 1_000,
-		a => q{INSERT INTO bare VALUES ('random', k, clock_timestamp()) ON CONFLICT DO NOTHING; done := FOUND},
-	},
-	{
 		id => 'P11', core => 1, lower => 1,
 		what => 'memory of a million claims in one transaction', against => 'a million bare INSERTs from PL/pgSQL',
 		kind => 'memory', n => 1_000_000, fresh => 'idem.claim, bare',
 		a => q{done := idem_claim('bench', k)},
 		b => $bare_loop,
 		floor => 8_000_000, goal => 1_000_000,
-	},
-	{
-		id => 'P12', core => 1,
-		what => 'reserve of a hot item, 16 buckets', against => 'conditional UPDATE of its one row, with a journal',
-		kind => 'wire', clients => [ 32 ], fresh => 'idem.hold, journal', before => 'VACUUM idem.stock, plain_stock',
-		a => [ [ pg => q{SELECT idem_stock_reserve('bench', :key, 'hot', 1)}, 't' ] ],
-		b => [ [ pg => $plain_sale, '#1' ] ],
-		floor => 4, goal => 8,
 	},
 	{
 		id => 'P13', core => 1,
@@ -251,23 +304,51 @@ return [
 		kind => 'loop', fresh => 'idem.claim', n => 2_000, keys => 'time_keys', before => q{SELECT idem_policy('timed', '1 day', 'unix')},
 		a => q{done := idem_claim('timed', k)},
 		b => q{done := idem_claim('bench', k)},
-		floor => 0.96, goal => 0.98, count => {},
+		floor => 0.98, count => {},
 	},
 	{
-		id => 'P14', core => 1,
-		what => 'idem_purge', against => 'DELETE of ranges of blocks, with a commit after 10,000 rows',
-		kind => 'purge',
-		a => q{CALL idem_purge('%d days')},
-		b => q{CALL purge_blocks('%d days', 10000)},
-		floor => 0.8, goal => 1.1,
+		id => 'policy', core => 1,
+		what => 'first claim under a policy without key_time', against => 'the same of a source without a policy',
+		kind => 'loop', fresh => 'idem.claim', n => 2_000, before => q{SELECT idem_policy('kept', '1 day')},
+		a => q{done := idem_claim('kept', k)},
+		b => q{done := idem_claim('bench', k)},
+		floor => 0.98, count => {},
+	},
+
+	# attempts
+	{
+		id => 'P16', core => 1, lower => 1,
+		what => 'WAL bytes of idem_begin, idem_complete and their commits', against => 'INSERT and UPDATE of a table with the same columns, by hand',
+		kind => 'wal', fresh => 'idem.claim, same', n => 1_000,
+		a => attempt('idem', 'COMMIT'), b => attempt('hand', 'COMMIT'),
+		floor => 0.9, goal => 0.85,
 	},
 	{
-		id => 'P14', core => 1,
-		what => 'idem_purge by a policy', against => 'DELETE of ranges of blocks, with a commit after 10,000 rows',
-		kind => 'purge',
-		a => q{DO $$ BEGIN PERFORM idem_policy('random', '%1$d days'); COMMIT; CALL idem_purge(); PERFORM idem_policy_drop('random'); END $$},
-		b => q{CALL purge_blocks('%d days', 10000)},
-		floor => 0.8, goal => 1.1,
+		id => 'P16', core => 1,
+		what => 'idem_begin and idem_complete', against => 'INSERT and UPDATE of a table with the same columns, by hand',
+		kind => 'loop', fresh => 'idem.claim, same', n => 1_000,
+		a => attempt('idem'), b => attempt('hand'),
+		count => { floor => 0.75, goal => 0.68 },
+	},
+
+	# locks
+	{
+		id => 'locks', core => 1,
+		what => 'idem_lock, idem_unlock', against => 'a lock table by hand: INSERT … ON CONFLICT DO UPDATE where expired, DELETE',
+		with => 'new names',
+		kind => 'wire', clients => [ 1, 8 ], fresh => 'idem.lock, lock_by_hand',
+		a => [ [ pg => q{SELECT idem_lock(:key)}, '1' ], [ pg => q{SELECT idem_unlock(:key, :last::bigint)}, 't' ] ],
+		b => lock_by_hand(':key'),
+		floor => 1.0, goal => 1.3,
+	},
+	{
+		id => 'locks', core => 1,
+		what => 'idem_lock, idem_unlock', against => 'a lock table by hand: INSERT … ON CONFLICT DO UPDATE where expired, DELETE',
+		with => 'each client the same name again and again',
+		kind => 'wire', clients => [ 1, 8 ], fresh => 'idem.lock, lock_by_hand',
+		a => [ $own_name, [ pg => q{SELECT idem_lock(:session)} ], [ pg => q{SELECT idem_unlock(:session, :last::bigint)}, 't' ] ],
+		b => [ $own_name, @{ lock_by_hand(':session') } ],
+		floor => 1.0, goal => 1.3,
 	},
 
 	# tokens
@@ -306,54 +387,8 @@ return [
 		goal => 1.3,
 	},
 
-	# stock
-	{
-		id => 'stock', core => 1,
-		what => 'reserve of a hot item, 16 buckets', against => 'conditional UPDATE of its one row, with a journal',
-		kind => 'wire', clients => [ 16 ], fresh => 'idem.hold, journal', before => 'VACUUM idem.stock, plain_stock',
-		a => [ [ pg => q{SELECT idem_stock_reserve('bench', :key, 'hot', 1)}, 't' ] ],
-		b => [ [ pg => $plain_sale, '#1' ] ],
-		floor => 4, goal => 8,
-	},
-	{
-		id => 'stock', core => 1,
-		what => 'reserve of a hot item, one bucket', against => 'conditional UPDATE of its one row, with a journal',
-		kind => 'wire', clients => [ 16 ], fresh => 'idem.hold, journal', before => 'VACUUM idem.stock, plain_stock',
-		a => [ [ pg => q{SELECT idem_stock_reserve('bench', :key, 'one', 1)}, 't' ] ],
-		b => [ [ pg => $plain_sale, '#1' ] ],
-		goal => 0.9,
-	},
-	{
-		id => 'stock', core => 1,
-		what => 'reserve of what is sold out, 16 buckets', against => 'UPDATE that matches nothing',
-		kind => 'wire', clients => [ 16 ], before => 'VACUUM idem.stock, plain_stock',
-		a => [ [ pg => q{SELECT idem_stock_reserve('bench', :key, 'none', 1)}, 'f' ] ],
-		b => [ [ pg => q{UPDATE plain_stock SET quantity = quantity - 1 WHERE item = 'none' AND quantity >= 1}, '#0' ] ],
-		goal => 0.9,
-		count => {
-			a => q{done := NOT idem_stock_reserve('bench', k, 'none', 1)},
-			b => q{UPDATE plain_stock SET quantity = quantity - 1 WHERE item = 'none' AND quantity >= 1; done := NOT FOUND}
-		},
-	},
-	{
-		id => 'stock', core => 1,
-		what => 'reserve of what is sold out, one bucket', against => 'UPDATE that matches nothing',
-		kind => 'wire', clients => [ 16 ], before => 'VACUUM idem.stock, plain_stock',
-		a => [ [ pg => q{SELECT idem_stock_reserve('bench', :key, 'none of one', 1)}, 'f' ] ],
-		b => [ [ pg => q{UPDATE plain_stock SET quantity = quantity - 1 WHERE item = 'none' AND quantity >= 1}, '#0' ] ],
-		goal => 0.9,
-		count => {
-			a => q{done := NOT idem_stock_reserve('bench', k, 'none of one', 1)},
-			b => q{UPDATE plain_stock SET quantity = quantity - 1 WHERE item = 'none' AND quantity >= 1; done := NOT FOUND}
-		},
-	},
-	{
-		id => 'stock', core => 1, lower => 1,
-		what => 'p99 of reserve beside idem_stock_expire', against => 'p99 of reserve alone',
-		kind => 'p99', clients => [ 16 ], n => 100_000,
-		a => [ [ pg => q{SELECT idem_stock_reserve('bench', :key, 'hot', 1)}, 't' ] ],
-		goal => 2,
-	},
+	entries('measures-stock.pl'),
+	entries('measures-size.pl'),
 
 	# peers: what else people write or use
 	{
@@ -362,13 +397,6 @@ return [
 		kind => 'loop', fresh => 'idem.claim, bare', n => 2_000,
 		a => q{done := idem_claim('bench', k)},
 		b => q{done := claim_plpgsql('bench', k)},
-	},
-	{
-		id => 'function',
-		what => 'claim + work + answer (idem_call)', against => 'PL/pgSQL function that does it all',
-		kind => 'wire', clients => [ 1, 8 ], fresh => 'idem.claim, answered, work',
-		a => [ [ pg => $call ] ],
-		b => [ [ pg => q{SELECT call_plpgsql('bench', :key, json_build_object('subject', :key::text))} ] ],
 	},
 	{
 		id => 'exception',

@@ -92,6 +92,14 @@ CREATE TABLE form_token (
 	expires_at timestamptz NOT NULL
 );
 
+-- locks in a table
+CREATE TABLE lock_by_hand (
+	name text COLLATE "C" PRIMARY KEY,
+	fence bigint NOT NULL,
+	lease_until timestamptz NOT NULL
+) WITH (fillfactor = 50);
+CREATE SEQUENCE lock_fence;
+
 -- stock in one row, with the same journal of who took what
 CREATE TABLE plain_stock (
 	item text COLLATE "C" PRIMARY KEY,
@@ -106,7 +114,10 @@ CREATE TABLE journal (
 	PRIMARY KEY (source, seq, item)
 );
 INSERT INTO plain_stock VALUES ('hot', 1e15), ('none', 0);
-SELECT idem_stock_add('hot', 1e15, 16), idem_stock_add('one', 1e15), idem_stock_add('none', 1, 16), idem_stock_add('none of one', 1);
+-- idem's items: 16 buckets, or as many as come by themselves
+SELECT idem_stock_add('hot', 1e15, 16), idem_stock_add('none', 1, 16);
+SELECT idem_stock_add(item, 1e15) FROM unnest('{for 32, for 16, for one}'::text[]) AS item;
+SELECT idem_stock_add('none of one', 1);
 SELECT idem_stock_reserve('bench', 'last', 'none', 1), idem_stock_reserve('bench', 'last of one', 'none of one', 1);
 
 -- rows that are deducted from
@@ -161,6 +172,23 @@ BEGIN
 END $$;
 CREATE TRIGGER state BEFORE UPDATE ON state_table FOR EACH ROW EXECUTE FUNCTION state_in_table();
 
+-- what an expert writes to remove what is old: ranges of blocks, as many as have about batch rows, in the order of the table; of the
+-- very table that idem_purge has a copy of
+CREATE PROCEDURE purge_blocks(older_than interval, batch bigint) LANGUAGE plpgsql AS $$
+DECLARE
+	cutoff timestamptz := now() - older_than;
+	blocks bigint := pg_relation_size('idem.claim') / 8192;
+	step bigint := greatest(1, batch * blocks / greatest(1, (SELECT reltuples FROM pg_class WHERE oid = 'idem.claim'::regclass)::bigint));
+	block bigint := 0;
+BEGIN
+	WHILE block < blocks LOOP
+		DELETE FROM idem.claim WHERE ctid >= format('(%s,0)', block)::tid AND ctid < format('(%s,0)', block + step)::tid
+			AND status IN ('d', 'f', 'c') AND coalesce(completed_at, claimed_at) < cutoff;
+		COMMIT;
+		block := block + step;
+	END LOOP;
+END $$;
+
 --
 -- What the measuring itself needs
 --
@@ -171,6 +199,16 @@ CREATE FUNCTION keys(first bigint, n bigint) RETURNS text[] LANGUAGE sql AS $$
 $$;
 CREATE FUNCTION random_keys(first bigint, n bigint) RETURNS text[] LANGUAGE sql AS $$
 	SELECT array_agg(gen_random_uuid()::text) FROM generate_series(first, first + n - 1)
+$$;
+-- … or as UUIDs of version 7, with their milliseconds, which are later than those of the keys that are there; or as numbers above those
+CREATE FUNCTION uuid_v7(ms bigint) RETURNS text LANGUAGE sql AS $$
+	SELECT overlay(overlay(gen_random_uuid()::text PLACING overlay(lpad(to_hex(ms), 12, '0') PLACING '-' FROM 9 FOR 0) FROM 1 FOR 13) PLACING '7' FROM 15)
+$$;
+CREATE FUNCTION v7_keys(first bigint, n bigint) RETURNS text[] LANGUAGE sql AS $$
+	SELECT array_agg(bench.uuid_v7(1800000000000 + i) ORDER BY i) FROM generate_series(first, first + n - 1) AS i
+$$;
+CREATE FUNCTION ascending_keys(first bigint, n bigint) RETURNS text[] LANGUAGE sql AS $$
+	SELECT bench.keys(500000000000 + first, n)
 $$;
 -- … or of milliseconds, from now on
 CREATE FUNCTION time_keys(first bigint, n bigint) RETURNS text[] LANGUAGE sql AS $$
@@ -203,21 +241,4 @@ BEGIN
 	INSERT INTO bench.bare SELECT source, seq, claimed_at FROM idem.claim;
 	INSERT INTO bench.answered SELECT source, seq, claimed_at, response FROM idem.claim;
 	INSERT INTO bench.same TABLE idem.claim;
-END $$;
-
--- what an expert writes to remove what is old: ranges of blocks, as many as have about batch rows, in the order of the table
-CREATE TABLE purged (LIKE idem.claim INCLUDING ALL);
-CREATE PROCEDURE purge_blocks(older_than interval, batch bigint) LANGUAGE plpgsql AS $$
-DECLARE
-	cutoff timestamptz := now() - older_than;
-	blocks bigint := pg_relation_size('bench.purged') / 8192;
-	step bigint := greatest(1, batch * blocks / greatest(1, (SELECT reltuples FROM pg_class WHERE oid = 'bench.purged'::regclass)::bigint));
-	block bigint := 0;
-BEGIN
-	WHILE block < blocks LOOP
-		DELETE FROM bench.purged WHERE ctid >= format('(%s,0)', block)::tid AND ctid < format('(%s,0)', block + step)::tid
-			AND status IN ('d', 'f', 'c') AND coalesce(completed_at, claimed_at) < cutoff;
-		COMMIT;
-		block := block + step;
-	END LOOP;
 END $$;

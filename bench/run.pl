@@ -1,11 +1,12 @@
 # Measures what bench/measures.pl lists: called by script/bench, which has started the servers.
 #
-#   run.pl LOAD REDIS-SOCKET ETCD-PORT QUICKNESS FACTS COUNTING OUTPUT-DIRECTORY [ID…]
+#   run.pl LOAD REDIS-SOCKET ETCD-PORT QUICKNESS FACTS COUNTING ADDING OUTPUT-DIRECTORY [ID…]
 #
 # LOAD is the program of bench/load.c, through which everything is done, SQL too; an empty socket or port: there is none.
 # QUICKNESS is full, quick, or tiny (for a test: everything runs, no figure means anything). FACTS is a file of JSON: what is
 # measured on. COUNTING, unless empty, is a file to write SQL to, for instructions to be counted: on each line the number of a
-# row, a side, how often it is done, and the statements, with \n in between. Prints each row when it is known, and leaves bench.json, bench.svg and bench.md in the output directory.
+# row, a side, how often it is done, and the statements, with \n in between. Prints each row when it is known, and leaves bench.json,
+# charts and bench.md in the output directory; unless ADDING is empty the rows take their places among those that are there.
 #
 # A and B are measured in pairs, one right after the other and in random order, and each pair gives one ratio: what else the
 # machine does meanwhile changes both of them or, over many pairs, either as often as the other. Reported is the median of the
@@ -18,37 +19,45 @@ use FindBin;
 use Encode ();
 use IPC::Open2;
 use JSON::PP;
-use List::Util qw(max min sum0);
+use List::Util qw(max min shuffle sum0);
 use POSIX ();
 use Time::HiRes ();
 
 use lib $FindBin::RealBin;
 use Report;
 
-my ($load, $redis, $etcd, $quickness, $facts, $counting, $directory, @wanted) = @ARGV;
+require "$FindBin::RealBin/size.pl";
+
+my ($load, $redis, $etcd, $quickness, $facts, $counting, $adding, $directory, @wanted) = @ARGV;
 
 # pairs, loops: how many of them; seconds: of each side of a pair over the wire; calls: share of n in the loops; holds: share of n
-# that is overdue; clients: at most; row, total: seconds, which are kept to as long as there are 10 pairs of each
-my $effort = {
+# that is overdue; sizes: keys in the tables of large; rounds, wals: how many of them; keys, purges: in a table of purge, and how
+# many of them; minutes, minute: of each side of soak, and seconds of one; clients: at most; row, total: seconds, which are kept to
+# as long as there are 10 pairs of each; total is without large, purge and soak, apart: seconds that these need
+our $effort = {
 	full => {
-		pairs => 40, seconds => 0.2, loops => 100, calls => 1, keys => 10_000_000, holds => 1, expiries => 10, memories => 3,
-		clients => 99, row => 20, total => 1400
+		pairs => 40, seconds => 0.2, loops => 100, calls => 1, holds => 1, expiries => 10, memories => 3,
+		sizes => [ 3_000_000, 10_000_000 ], rounds => 60, wals => 15, keys => 10_000_000, purges => 3, minutes => 30, minute => 60,
+		clients => 99, row => 20, total => 1600, apart => 900
 	},
 	quick => {
-		pairs => 12, seconds => 0.1, loops => 40, calls => 1, keys => 1_000_000, holds => 0.1, expiries => 10, memories => 1,
-		clients => 99, row => 4, total => 260
+		pairs => 12, seconds => 0.1, loops => 40, calls => 1, holds => 0.1, expiries => 10, memories => 1,
+		sizes => [ 100_000, 300_000 ], rounds => 15, wals => 5, keys => 1_000_000, purges => 2, minutes => 12, minute => 10,
+		clients => 99, row => 4, total => 240, apart => 100
 	},
 	tiny => {
-		pairs => 2, seconds => 0.005, loops => 2, calls => 0.1, keys => 2_000, holds => 0.001, expiries => 2, memories => 1,
-		clients => 3, row => 1, total => 100
+		pairs => 2, seconds => 0.005, loops => 2, calls => 0.1, holds => 0.001, expiries => 2, memories => 1,
+		sizes => [ 2_000, 3_000 ], rounds => 2, wals => 2, keys => 2_000, purges => 2, minutes => 2, minute => 0.3,
+		clients => 3, row => 1, total => 100, apart => 10
 	},
 }->{$quickness} or die "no such quickness: $quickness\n";
 my %how = (
 	wire => \&measure_wire, loop => \&measure_loop, batch => \&measure_loop, wal => \&measure_loop, trigger => \&measure_trigger,
-	large => \&measure_large, memory => \&measure_memory, p99 => \&measure_p99, purge => \&measure_purge);
+	large => \&measure_large, memory => \&measure_memory, p99 => \&measure_p99, purge => \&measure_purge, soak => \&measure_soak);
+my %apart = map { $_ => 1 } qw(large purge soak);
 my $next_key = 1;
 my $functions = 0;
-my $large_is_there;
+our ($pair_seconds, $clock);
 my @to_count;
 
 binmode STDOUT, ':utf8';
@@ -59,7 +68,7 @@ binmode $_, ':utf8' foreach $from_load, $to_load;
 my $run = JSON::PP->new->utf8->decode(Report::slurp($facts));
 $run->{date} = POSIX::strftime('%Y-%m-%d %H:%M UTC', gmtime);
 $run->{quickness} = $quickness;
-my $clock = "$run->{clock} time";
+$clock = "$run->{clock} time";
 $run->{load_before} = load_average();
 ($run->{fsync_us}) = command('fsync', "$directory/fsync", $quickness eq 'tiny' ? 3 : 300);
 $run->{server} = sql('SHOW server_version');
@@ -69,13 +78,14 @@ print Report::heading($run);
 
 my $began = time;
 my $measures = do "$FindBin::RealBin/measures.pl" or die 'measures.pl: ' . ($@ || $!);
-my @measures = grep { my $id = $_->{id}; !@wanted || grep { lc eq lc $id } @wanted } @$measures;
-my $rows_left = sum0 map { scalar @{ $_->{clients} // [0] } } @measures;
-my $row_seconds;
 foreach my $id (@wanted)
 {
 	die "no measure $id\n" unless grep { lc $_->{id} eq lc $id } @$measures;
 }
+my @measures = grep { my $measure = $_; @wanted ? grep({ lc $_ eq lc $measure->{id} } @wanted) : !$measure->{named} || $quickness eq 'tiny' } @$measures;
+my $rows_left = sum0 map { scalar @{ $_->{clients} // [0] } } grep { !$apart{ $_->{kind} } } @measures;
+my $apart_seconds = 0;
+print to_be_measured();
 
 foreach my $measure (@measures)
 {
@@ -84,20 +94,24 @@ foreach my $measure (@measures)
 	foreach my $clients (@{ $measure->{clients} // [0] })
 	{
 		my $row = { map { $_ => $measure->{$_} } grep { defined $measure->{$_} } qw(id what against floor goal kind lower core) };
-		my $needs = $measure->{needs} // '';
+		my $missing = missing($measure->{needs} // '');
+		my $row_began = time;
 
-		$row_seconds = min($effort->{row}, max(0, $effort->{total} - (time - $began)) / $rows_left--);
+		$pair_seconds = min($effort->{row}, max(0, $effort->{total} + $apart_seconds - ($row_began - $began)) / $rows_left--) unless $apart{ $measure->{kind} };
 
-		if ($needs eq 'redis' && !$redis || $needs eq 'etcd' && !$etcd)
+		if ($missing)
 		{
-			$row->{skipped} = "no $needs here";
+			$row->{skipped} = "no $missing here";
 			$row->{conditions} = conditions($measure, $clients);
 		}
 		else
 		{
 			$how{ $measure->{kind} }->($measure, $row, min($clients, $effort->{clients}));
+			$row->{note} = sql($measure->{note}) if $measure->{note};
 			Report::judge($row);
 		}
+		$apart_seconds += time - $row_began if $apart{ $measure->{kind} };
+		$row->{instruction_limits} = { map { $_ => $measure->{count}{$_} } grep { defined $measure->{count}{$_} } qw(floor goal) } if $measure->{count};
 		push @{ $run->{rows} }, $row;
 		push @to_count, to_count($measure, $#{ $run->{rows} }) if $counting && $measure->{count} && $clients == ($measure->{clients} // [0])->[0];
 		print $header, Report::line($row);
@@ -110,8 +124,9 @@ Report::spew($counting, Encode::encode('UTF-8', join '', @to_count)) if $countin
 close $to_load;
 waitpid $pid, 0;
 
-Report::save($directory, $run);
 print Report::ending($run);
+Report::add_to($directory, $run, $measures) if $adding;
+Report::save($directory, $run);
 
 # --- ways to measure: each fills in the row's conditions, unit and pairs ---
 
@@ -126,6 +141,7 @@ sub measure_wire
 	sql($measure->{before}) if $measure->{before};
 	ways($measure, 'a', 'b');
 	sql('CHECKPOINT');
+	run('a', $clients, $measure->{warm}) if $measure->{warm} && $quickness ne 'tiny';
 	run($_, $clients, $effort->{seconds}) foreach 'a', 'b';    # connects, plans, fills caches
 	my %processor;
 	my @sides = map {
@@ -184,29 +200,6 @@ sub measure_trigger
 	return;
 }
 
-# one database has many keys, the other 10,000
-sub measure_large
-{
-	my ($measure, $row) = @_;
-	my $n = calls($measure, 100);
-	my @databases = ('dbname=large', 'dbname=small');
-	my @sides = map {
-		my $conninfo = $_;
-		my $function = loop_function('loop', $measure->{a}, $measure->{keys}, $conninfo);
-		sub { 1 / one_loop($measure, $conninfo, $function, $n) }
-	} @databases;
-
-	fill($databases[0], $effort->{keys}) unless $large_is_there++;
-	$row->{conditions} = conditions($measure);
-	$row->{unit} = 's';
-	my $renew = sub { fill($databases[1], min(10_000, $effort->{keys})) if $_[0] % 5 == 0; return };
-	$renew->(0);
-	$_->() foreach @sides;
-	sql('CHECKPOINT');
-	$row->{pairs} = pairs($effort->{loops}, $renew, @sides);
-	return;
-}
-
 # what a backend grows by, each time a new one
 sub measure_memory
 {
@@ -246,7 +239,7 @@ sub measure_p99
 		$effort->{expiries},
 		sub {
 			sql('TRUNCATE idem.hold');
-			sql("SELECT count(idem_stock_reserve('overdue', n::text, 'hot', 1, '1 hour')) FROM generate_series(1, $n) AS n");
+			sql("SELECT count(idem_stock_reserve('overdue', n::text, '$measure->{item}', 1, '1 hour')) FROM generate_series(1, $n) AS n");
 			sql(q{UPDATE idem.hold SET expires_at = clock_timestamp() - interval '1 minute'});
 			sql($_) foreach 'VACUUM ANALYZE idem.hold', 'VACUUM idem.stock', 'CHECKPOINT';
 		},
@@ -261,47 +254,6 @@ sub measure_p99
 	my $left = sql(q{SELECT count(*) FROM idem.hold WHERE source = 'overdue' AND status <> 'x'});
 	die "$left holds are not given back\n" if $left;
 	$row->{note} = sprintf 'idem_stock_expire took %.2f s', Report::quantile(0.5, @took);
-	return;
-}
-
-# a tenth of the keys is due, and the next tenth in the next pair
-sub measure_purge
-{
-	my ($measure, $row) = @_;
-	my $n = $effort->{keys};
-	my $conninfo = q{dbname=bench options='-c client_min_messages=warning'};
-	my (%wal, $round);
-
-	$row->{conditions} = conditions($measure);
-	$row->{unit} = '/s';
-	sql($_) foreach 'TRUNCATE idem.claim, purged', qq{INSERT INTO idem.claim (source, seq, owner, status, fence, claimed_at)
-			SELECT 'random', gen_random_uuid(), 'postgres', 'd', 0, clock_timestamp() - (100 - i % 10) * interval '10 days' FROM generate_series(1, $n) AS i},
-	  'INSERT INTO purged TABLE idem.claim', 'VACUUM (FREEZE, ANALYZE) idem.claim, purged';
-	my @sides = map {
-		my $side = $_;
-		sub {
-			my $lsn = sql('SELECT pg_current_wal_insert_lsn()');
-			my $from = Time::HiRes::time();
-			sql(sprintf($measure->{$side}, 1000 - 10 * $round + 5), $conninfo);
-			my $took = Time::HiRes::time() - $from;
-
-			push @{ $wal{$side} }, sql("SELECT pg_current_wal_insert_lsn() - '$lsn'");
-			return $n / 10 / $took;
-		}
-	} 'a', 'b';
-	$row->{pairs} = pairs(
-		5,
-		sub {
-			$round = $_[0] + 1;
-			sql($_) foreach 'VACUUM idem.claim, purged', 'CHECKPOINT';
-		},
-		@sides);
-	foreach my $table ('idem.claim', 'purged')
-	{
-		my $left = sql("SELECT count(*) FROM $table");
-		die "$left rows are left in $table\n" if $left != $n - @{ $row->{pairs} } * $n / 10;
-	}
-	$row->{note} = sprintf 'WAL: %.2f of its', Report::quantile(0.5, @{ $wal{a} }) / Report::quantile(0.5, @{ $wal{b} });
 	return;
 }
 
@@ -333,20 +285,20 @@ sub to_count
 	return @lines;
 }
 
-# pairs(N, PREPARE, A, B): the values of A and B, N times, in random order; PREPARE is given the number of the pair, from 0.
+# pairs(N, PREPARE, SIDE...): the values of A and B, or of more sides, N times, in random order; PREPARE is given the number of the pair, from 0.
 # When the time for it is up, and there are 10, they have to do.
 sub pairs
 {
 	my ($n, $prepare, @sides) = @_;
 	my @pairs;
-	my $until = time + $row_seconds;
+	my $until = time + $pair_seconds;
 
 	foreach my $pair (0 .. $n - 1)
 	{
 		my @pair;
 
 		$prepare->($pair);
-		$pair[$_] = $sides[$_]->() foreach rand() < 0.5 ? (0, 1) : (1, 0);
+		$pair[$_] = $sides[$_]->() foreach shuffle 0 .. $#sides;
 		push @pairs, \@pair;
 		last if @pairs >= 10 && time > $until;
 	}
@@ -361,7 +313,7 @@ sub ways
 
 	foreach my $side (@sides)
 	{
-		command('way', $side, $conninfo, $redis, $etcd || 0);
+		command('way', $side, $conninfo, $redis, $etcd || 0, ($measure->{network} // 0) / 1000);
 		foreach my $step (@{ $measure->{$side} })
 		{
 			my ($kind, $text, $expect, $when) = @$step;
@@ -380,11 +332,12 @@ sub ways
 	return;
 }
 
+# run(SIDE, CLIENTS, SECONDS, RATE): what bench/load.c says of run.
 sub run
 {
-	my ($side, $clients, $seconds) = @_;
+	my ($side, $clients, $seconds, $rate) = @_;
 
-	return command('run', $side, $clients, $seconds);
+	return command('run', $side, $clients, $seconds, $rate // 0);
 }
 
 # loop_function(KIND, BODY, KEYS, CONNINFO): makes the function that runs the body for each key; its name.
@@ -481,34 +434,6 @@ SQL
 	return "bench.$name";
 }
 
-# fill(CONNINFO, N): N random keys in the tables of a database, and nothing else; indexes are built when they are many.
-sub fill
-{
-	my ($conninfo, $n) = @_;
-	my @tables = (
-		[
-			'idem.claim', 'claim_pkey', q{(source, seq, owner, status, fence, claimed_at)
-				SELECT 'random', gen_random_uuid(), 'postgres', 'd', 0, clock_timestamp()}
-		],
-		[ 'bench.bare', 'bare_pkey', q{SELECT 'random', gen_random_uuid(), clock_timestamp()} ]);
-
-	foreach (@tables)
-	{
-		my ($table, $index, $values) = @$_;
-
-		sql("TRUNCATE $table", $conninfo);
-		sql("ALTER TABLE $table DROP CONSTRAINT $index", $conninfo) if $n > 10_000;
-		sql("INSERT INTO $table $values FROM generate_series(1, $n)", $conninfo);
-		next if $n <= 10_000;
-		sql("ALTER TABLE $table ADD CONSTRAINT $index PRIMARY KEY (source, seq)", $conninfo);
-		sql("VACUUM (FREEZE, ANALYZE) $table", $conninfo);
-		# the index into shared buffers
-		sql($_, $conninfo)
-		  foreach 'SET enable_seqscan = off', 'SET max_parallel_workers_per_gather = 0', "SELECT count(*) FROM $table WHERE source > ''", 'RESET ALL';
-	}
-	return;
-}
-
 sub empty
 {
 	my ($measure) = @_;
@@ -525,6 +450,33 @@ sub calls
 	return max($least, $measure->{n} * $effort->{calls});
 }
 
+# missing(NEEDS): what of it is not here, if anything
+sub missing
+{
+	my ($needs) = @_;
+
+	return '' if $needs eq 'redis' && $redis || $needs eq 'etcd' && $etcd;
+	my ($version) = $needs =~ /^PostgreSQL (\d+)/;
+	my ($server) = $run->{server} =~ /^(\d+)/;
+	return defined $version && $server >= $version ? '' : $needs;
+}
+
+# what is about to be measured, and how long that takes
+sub to_be_measured
+{
+	my (%rows, @ids);
+
+	foreach my $measure (@measures)
+	{
+		push @ids, $measure->{id} unless $rows{ $measure->{id} };
+		$rows{ $measure->{id} } += @{ $measure->{clients} // [0] };
+	}
+	my $soaks = grep { $_->{kind} eq 'soak' } @measures;
+	my $seconds = min($effort->{total}, 1.2 * $effort->{row} * $rows_left) + 2 * $soaks * $effort->{minutes} * $effort->{minute};
+	$seconds += $effort->{apart} / 2 foreach grep { my $id = $_; grep { $_ eq $id } @ids } qw(P10 P14);
+	return sprintf "To be measured, in about %d minutes: %s\n", 1 + $seconds / 60, join ', ', map { $rows{$_} > 1 ? "$_ ($rows{$_} rows)" : $_ } @ids;
+}
+
 # conditions(MEASURE, CLIENTS): in words.
 sub conditions
 {
@@ -533,12 +485,16 @@ sub conditions
 	my @words;
 
 	push @words, $clients == 1 ? '1 client' : "$clients clients" if $clients;
+	push @words, sprintf '%g ms of network each way', $measure->{network} if $measure->{network};
 	push @words, 'synchronous_commit ' . ($measure->{async} ? 'off' : 'on') if $kind eq 'wire' || $kind eq 'p99';
 	push @words, "loop in the server, $clock" if $kind eq 'loop' || $kind eq 'batch';
 	push @words, 'a transaction each' if $kind eq 'wal';
 	push @words, 'time in the trigger, ' . Report::number(calls($measure, 100)) . ' rows' if $kind eq 'trigger';
-	push @words, Report::number($effort->{keys}) . " keys, loop in the server, $clock" if $kind eq 'large';
+	push @words, Report::number($effort->{sizes}[ $measure->{size} ]) . ' keys' if $kind eq 'large';
+	push @words, $measure->{of} eq 'wal' ? Report::number(calls($measure, 100)) . ' calls, a transaction each' : "loop in the server, $clock" if $kind eq 'large';
 	push @words, Report::number($effort->{keys}) . ' random keys, a tenth of them due' if $kind eq 'purge';
+	push @words, $clock if $kind eq 'purge' && $measure->{of} eq 'processor';
+	push @words, sprintf '%d minutes', $effort->{minutes} * $effort->{minute} / 60 if $kind eq 'soak';
 	push @words, Report::number(calls($measure, 1000)) . ' calls, grown by' if $kind eq 'memory';
 	push @words, Report::number(max(10, $measure->{n} * $effort->{holds})) . ' overdue holds' if $kind eq 'p99';
 	push @words, $measure->{with} if $measure->{with};

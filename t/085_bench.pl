@@ -74,7 +74,7 @@ SKIP:
 	ok($run, 'bench.json is JSON');
 	my @expected = map { ("$_->{id} $_->{what} against $_->{against}") x @{ $_->{clients} // [1] } } @$measures;
 	is_deeply([ map { "$_->{id} $_->{what} against $_->{against}" } @{ $run->{rows} } ], \@expected, 'it has every row');
-	foreach my $id (map { "P$_" } 1 .. 13)
+	foreach my $id (map({ "P$_" } 1 .. 16, qw(6r 7b 8b)), qw(policy locks stock token))
 	{
 		cmp_ok(scalar(grep { $_->{id} eq $id } @{ $run->{rows} }), '>', 0, "$id is measured");
 	}
@@ -85,8 +85,8 @@ SKIP:
 		next if ($row->{skipped} // '') eq 'nothing was done in the time';    # how fast the machine is does not matter
 		if ($row->{skipped})
 		{
-			like($row->{skipped}, qr/^no (redis|etcd) here$/, "$name: only for want of a peer");
-			ok(!$run->{ $1 // '' }, "$name: and it is not there");
+			like($row->{skipped}, qr/^no (redis|etcd|PostgreSQL 19) here$/, "$name: only for want of a peer");
+			ok($row->{skipped} =~ /PostgreSQL (\d+)/ ? $run->{server} < $1 : !$run->{ $1 // '' }, "$name: and it is not there");
 			next;
 		}
 		ok(@{ $row->{pairs} } >= 1 && !grep({ @$_ != 2 || grep { $_ < 0 } @$_ } @{ $row->{pairs} }), "$name: pairs");
@@ -112,6 +112,7 @@ SKIP:
 		elsif (!$alone) { push @open, $name }
 	}
 	is_deeply([ @open, @wrong ], [], 'bench.svg is well-formed');
+	like(slurp_file("$dir/output/keys.svg"), qr/^<svg .*<circle .*<\/svg>$/s, 'the chart of the keys is there');
 	my $bars = () = $svg =~ /<g>/g;
 	is($bars, scalar(grep { !$_->{skipped} && !$_->{absolute} } @{ $run->{rows} }), 'a bar for each ratio');
 
@@ -130,6 +131,19 @@ SKIP:
 	like($_, qr/^\Q$facts\E/m, 'with the date and the processor') foreach $readme, $performance;
 	Report::update($dir, $run, $measures, $peers);
 	is(slurp_file("$dir/README.md"), $readme, 'a second time changes nothing');
+
+	# what is measured again takes its place
+	my @names = map { "$_->{id} $_->{what} $_->{conditions}" } @{ $run->{rows} };
+	my %again = (date => 'later', rows => [ map { {%$_} } grep { $_->{id} eq 'P7' } @{ $run->{rows} } ]);
+	Report::add_to("$dir/output", \%again, $measures);
+	is_deeply([ map { "$_->{id} $_->{what} $_->{conditions}" } @{ $again{rows} } ], \@names, 'added to a run: the same rows in the same order');
+	is_deeply([ map { $_->{id} } grep { ($_->{date} // '') eq 'later' } @{ $again{rows} } ], [ 'P7', 'P7' ], 'of which two are new');
+	is($again{date}, $run->{date}, 'the rest is that of the run before');
+	my %without = (%$run, rows => [ grep { $_->{id} ne 'P15' } @{ $run->{rows} } ]);
+	Report::spew("$dir/output/bench.json", JSON::PP->new->utf8->encode(\%without));
+	%again = (date => 'later', rows => [ map { {%$_} } grep { $_->{id} eq 'P15' } @{ $run->{rows} } ]);
+	Report::add_to("$dir/output", \%again, $measures);
+	is_deeply([ map { "$_->{id} $_->{what} $_->{conditions}" } @{ $again{rows} } ], \@names, 'and what was not there its own');
 }
 
 # the document shows the statements that are measured
