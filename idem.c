@@ -103,7 +103,6 @@ _PG_init(void)
 {
 	idem_stat_init();
 	idem_stat_count_init();
-	idem_table_init();
 	idem_store_init();
 	idem_machine_init();
 	idem_policy_init();

@@ -14,17 +14,16 @@
  * is open only to superusers and the extension's owner.  Whoever makes a role
  * of that name later owns its records, as with the grants in a dump.
  *
- * Roles are looked up in the catalog at each call, so what was granted or
- * revoked counts at once.
+ * Memberships are asked of the server at each call, so what was granted or
+ * revoked counts at once.  Only the current user's own name is kept.
  *
  * Portions Copyright (c) 2026, the idem authors
  *
  *-------------------------------------------------------------------------
  */
-#include "store.h"
+#include "store_route.h"
 
 #include "access/genam.h"
-#include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/indexing.h"
 #include "catalog/pg_authid.h"
@@ -33,17 +32,40 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/inval.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
+/*
+ * The current user's name, which nearly every call asks for, until some role
+ * changes.  InvalidOid: not known.
+ */
+static struct
+{
+	Oid			role;
+	char		name[VARHDRSZ + NAMEDATALEN] pg_attribute_aligned(4);
+}			current = {InvalidOid};
+
+static const text *current_name(void);
+static void invalidate(Datum arg, int cacheid, uint32 hashvalue);
 static Oid	extension_owner(void);
 
+
+/* Registers the callback, before any role is looked up. */
+void
+idem_owner_init(void)
+{
+	CacheRegisterSyscacheCallback(AUTHOID, invalidate, (Datum) 0);
+}
 
 /* The owner of what the current user records now. */
 Datum
 idem_current_owner(void)
 {
-	return CStringGetTextDatum(GetUserNameFromId(GetUserId(), false));
+	const text *name = current_name();
+
+	/* a copy: a function that runs as somebody else may come before its use */
+	return PointerGetDatum(memcpy(palloc(VARSIZE(name)), name, VARSIZE(name)));
 }
 
 /* May the current user act as the owner of a record? */
@@ -51,16 +73,9 @@ bool
 idem_may_act_as(Datum owner)
 {
 	Oid			user = GetUserId();
-	HeapTuple	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(user));
-	bool		own;
 	Oid			role;
 
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for role %u", user);
-	own = strcmp(NameStr(((Form_pg_authid) GETSTRUCT(tuple))->rolname),
-				 TextDatumGetCString(owner)) == 0;
-	ReleaseSysCache(tuple);
-	if (own)
+	if (idem_same_bytes(owner, PointerGetDatum(current_name())))
 		return true;
 
 	role = get_role_oid(TextDatumGetCString(owner), true);
@@ -91,6 +106,31 @@ idem_check_owner(const IdemTable *table, const Datum *key, Datum owner)
 			 errhint("Use a key of your own, or have the role that owns this one granted to you.")));
 }
 
+
+/* The current user's name, until the next call. */
+static const text *
+current_name(void)
+{
+	Oid			user = GetUserId();
+
+	if (user != current.role)
+	{
+		const char *name = GetUserNameFromId(user, false);
+
+		/* from here on nothing looks at the catalogs until it is kept */
+		SET_VARSIZE(current.name, VARHDRSZ + strlen(name));
+		memcpy(VARDATA(current.name), name, strlen(name));
+		current.role = user;
+	}
+	return (const text *) current.name;
+}
+
+/* Forgets the name, after a change to some role. */
+static void
+invalidate(Datum arg, int cacheid, uint32 hashvalue)
+{
+	current.role = InvalidOid;
+}
 
 /* The role that owns the extension. */
 static Oid

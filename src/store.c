@@ -113,10 +113,12 @@ static void describe_wait(void *arg);
 static void serialization_error(const IdemTable *table, const Datum *key);
 
 
-/* Registers the setting. */
+/* Registers the setting, and the callbacks of the store's files. */
 void
 idem_store_init(void)
 {
+	idem_table_init();
+	idem_owner_init();
 	DefineCustomBoolVariable("idem.force_sql",
 							 "Reaches idem's tables through SQL only.",
 							 "By default idem reads and writes its own tables directly as long "

@@ -17,7 +17,6 @@
 #include "utils/relcache.h"
 
 /* store_guard.c: a table of ours, and whether it is as our script made it */
-extern void idem_table_init(void);
 extern Oid	idem_find_table(const char *relname);
 extern Relation idem_table_open(IdemTable *table, LOCKMODE lockmode,
 								bool direct, Relation *index);

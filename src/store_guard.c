@@ -27,7 +27,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "store.h"
+#include "store_route.h"
 
 #include "access/genam.h"
 #include "access/xlog.h"

@@ -14,6 +14,10 @@
 
 #include "access/skey.h"
 
+/* store_guard.c, owner.c: what they register when the library is loaded */
+extern void idem_table_init(void);
+extern void idem_owner_init(void);
+
 /* store_direct.c: the direct route */
 extern bool idem_direct_find(IdemStore *store, const Datum *key,
 							 Snapshot snapshot, IdemRow *row);
