@@ -224,7 +224,8 @@ use Carp;
 use File::Copy ();
 use Time::HiRes qw(usleep);
 
-# new(NODE, OPTION => VALUE...): not started yet. Options: those of the program without dashes; conninfo if it is not NODE's.
+# new(NODE, OPTION => VALUE...): not started yet. Options: those of the program without dashes; conninfo if it is not NODE's, a list if
+# clients are to be connected to several servers of a cluster.
 sub new
 {
 	my ($class, $node, %options) = @_;
@@ -239,7 +240,17 @@ sub command
 	my ($self, %more) = @_;
 	my %options = (conninfo => $self->{node}->connstr('postgres'), %{ $self->{options} }, dir => $self->{dir}, %more);
 
-	return [ Oracle::program(), map { defined $options{$_} ? ("--$_", $options{$_} eq '' ? () : $options{$_}) : () } sort keys %options ];
+	return [ Oracle::program(), map { Load::option($_, $options{$_}) } sort keys %options ];
+}
+
+# option(NAME, VALUE): as the program has it; of a list once for each.
+sub option
+{
+	my ($name, $value) = @_;
+
+	return () unless defined $value;
+	return map { ("--$name", $_) } @$value if ref $value;
+	return ("--$name", $value eq '' ? () : $value);
 }
 
 sub start
@@ -340,7 +351,7 @@ sub again
 	$self->{out} = $self->{err} = '';
 	$self->{run} = IPC::Run::start(
 		$self->command(again => '', from => $self->{from}, proxy => undef, seconds => undef, deadline => undef,
-			$node ? (conninfo => $node->connstr('postgres')) : ()),
+			$node && !ref $self->{options}{conninfo} ? (conninfo => $node->connstr('postgres')) : ()),
 		'<', \undef, '>', \$self->{out}, '2>', \$self->{err}, IPC::Run::timeout(3 * $PostgreSQL::Test::Utils::timeout_default));
 	$self->finish;
 	return;

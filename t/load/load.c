@@ -32,6 +32,7 @@
 
 #define MAX_CLIENTS		512
 #define MAX_PROXIES		16
+#define MAX_DATABASES	8
 #define MAX_BACKOFF		0.020	/* seconds between two tries, at most */
 
 /* what outlives the program, and is shared by its processes */
@@ -46,7 +47,8 @@ typedef struct State
 	char		tokens[MAX_TOKENS][TOKEN_SIZE];
 } State;
 
-static const char *database = "";
+static const char *databases[MAX_DATABASES] = {""};
+static int	ndatabases;
 static const char *dir;
 static const char *tolerated = "";
 static const Kind *kinds[MAX_KINDS];
@@ -136,13 +138,14 @@ ignore_notice(void *arg, const char *message)
 	(void) message;
 }
 
-/* NULL if there is no connection to be had. Every other client sends all through SQL. */
+/* NULL if there is no connection to be had. Every other client sends all through SQL; databases are taken in turn. */
 static PGconn *
 connect_client(int number)
 {
 	char		port[16];
 	const char *keywords[] = {"dbname", "application_name", "connect_timeout", "options",
 		nproxies > 0 ? "host" : NULL, "port", NULL};
+	const char *database = databases[ndatabases > 0 ? number % ndatabases : 0];
 	const char *values[] = {database, "load", "10", number % 2 ? "-c idem.force_sql=on" : "", socket_dir, port, NULL};
 	PGconn	   *conn;
 
@@ -456,7 +459,7 @@ static void
 start_proxies(void)
 {
 	const char *tmp = getenv("TMPDIR");
-	PGconn	   *conn = PQconnectdb(database);
+	PGconn	   *conn = PQconnectdb(databases[0]);
 	char		path[PATH_MAX + 32];
 	int			listeners[MAX_PROXIES];
 
@@ -556,7 +559,7 @@ static void
 read_command_line(int argc, char **argv)
 {
 	static const struct option known[] = {
-		{"conninfo", required_argument, NULL, 'd'},	/* the database; may name several hosts */
+		{"conninfo", required_argument, NULL, 'd'},	/* the database; may name several hosts; several: the clients' in turn */
 		{"dir", required_argument, NULL, 'D'},	/* of state and journals */
 		{"kinds", required_argument, NULL, 'k'},	/* list; the same whenever DIR is used again */
 		{"clients", required_argument, NULL, 'c'},
@@ -581,7 +584,9 @@ read_command_line(int argc, char **argv)
 		switch (option)
 		{
 			case 'd':
-				database = optarg;
+				if (ndatabases == MAX_DATABASES)
+					fail("too many --conninfo");
+				databases[ndatabases++] = optarg;
 				break;
 			case 'D':
 				dir = optarg;
