@@ -4,7 +4,7 @@
 #
 # idem_distribute; every function of the extension on every node, alone and in a block, as superuser and as an ordinary role; rivals on
 # different nodes; metadata that another node has changed; the caller's own tables; what would come of delegating. Nodes that come and go,
-# dumps and updates: t/143. Under load and faults: t/144.
+# dumps and updates: t/139. Under load and faults: t/149.
 
 use strict;
 use warnings;

@@ -14,7 +14,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-our @EXPORT = qw(citus_cluster citus_node add_worker answer has_citus);
+our @EXPORT = qw(citus_cluster make_cluster citus_node add_worker answer has_citus);
 
 # has_citus(): skips the test where the server has no Citus.
 sub has_citus
@@ -25,8 +25,8 @@ sub has_citus
 	return;
 }
 
-# citus_node(NAME, CONF-LINE...): a started server with Citus, as it must be before it can be made part of a cluster. INSTALL, if the
-# first of what follows the name is a reference: the options of PostgreSQL::Test::Cluster.
+# citus_node(NAME, CONF-LINE...): a started server with Citus, as it must be before it can be made part of a cluster. If the first of
+# what follows the name is a reference: options of PostgreSQL::Test::Cluster.
 sub citus_node
 {
 	my ($name, @conf) = @_;
@@ -50,11 +50,18 @@ sub citus_node
 sub citus_cluster
 {
 	my ($workers, @conf) = @_;
-	my @nodes = map { citus_node($_, @conf) } 'coordinator', map { "worker$_" } 1 .. $workers;
 
-	$nodes[0]->safe_psql('postgres', sprintf q{SELECT citus_set_coordinator_host('%s', %d)}, $nodes[0]->host, $nodes[0]->port);
-	add_worker($nodes[0], $_) for @nodes[ 1 .. $workers ];
-	return @nodes;
+	return make_cluster(map { citus_node($_, @conf) } 'coordinator', map { "worker$_" } 1 .. $workers);
+}
+
+# make_cluster(COORDINATOR, WORKER...): of nodes that are there.
+sub make_cluster
+{
+	my ($coordinator, @workers) = @_;
+
+	$coordinator->safe_psql('postgres', sprintf q{SELECT citus_set_coordinator_host('%s', %d)}, $coordinator->host, $coordinator->port);
+	add_worker($coordinator, $_) for @workers;
+	return ($coordinator, @workers);
 }
 
 # add_worker(COORDINATOR, NODE): it is of the cluster from now on.

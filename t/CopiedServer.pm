@@ -26,7 +26,7 @@ sub copied_server
 	{
 		system('cp', '-Lp', $program, "$root$bin") == 0 or die "cp: $program";
 	}
-	foreach my $library (glob "$lib/*.so") { symlink $library, "$root$lib/" . substr($library, length "$lib/") or die $!; }
+	foreach my $library (glob("$lib/*.so"), glob("$lib/*_decoders")) { symlink $library, "$root$lib/" . substr($library, length "$lib/") or die $!; }
 	plan skip_all => 'this server cannot be copied' if `$root$bin/pg_config --sharedir` ne "$root$share\n";
 	(my $prefix = $bin) =~ s{/bin$}{};
 	return ("$root$prefix", "$root$share/extension");
