@@ -781,7 +781,7 @@ LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'idem_distribute';
 
 COMMENT ON FUNCTION @extschema@.idem_distribute() IS
-'for administrators, on the coordinator of a Citus cluster: distributes the tables of idem over its nodes, after which every function works on every node; true: distributed now, false: they were already; errors: 0A000 without Citus, 25006, 55000 if a table is distributed in another way, or a worker has rows of its own in it';
+'for administrators, on the coordinator of a Citus cluster: distributes the tables of idem over its nodes, after which every function works on every node; true: distributed now, false: they were already; errors: 0A000 without Citus, 25006, 55000 if a table is distributed in another way, or a worker has rows of its own in it, or cannot be asked';
 
 --
 -- Privileges

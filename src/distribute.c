@@ -28,7 +28,8 @@
  * Concurrency.  Calls exclude each other by a lock on the extension.  Citus
  * locks each table against writers, and copies what is committed then.  What a
  * worker has in its own copy of a table would be lost from sight, and its keys
- * would be claimed again; so nothing is done if there is any.
+ * would be claimed again; so nothing is done if there is any, or if a worker
+ * cannot be asked.
  *
  * Portions Copyright (c) 2026, the idem authors
  *

@@ -409,13 +409,20 @@ static IdemKeptPlan kept_plans[IDEM_PLANS] = {
 		.metadata = true
 	},
 
-	/* one row always: the workers that have rows, or do not answer */
+	/*
+	 * one row always: the workers that have rows, or do not answer, or are
+	 * not asked because they are disabled
+	 */
 	[IDEM_PLAN_CITUS_ROWS] = {
 		.text = "SELECT pg_catalog.string_agg(pg_catalog.format('%s:%s',"
-		" nodename, nodeport), ', ' ORDER BY nodename, nodeport)"
+		" nodename, nodeport), ', ' ORDER BY nodename, nodeport) FROM ("
+		"SELECT nodename, nodeport"
 		" FROM pg_catalog.run_command_on_workers(pg_catalog.format("
 		"'SELECT EXISTS (SELECT FROM idem.%I)', $1))"
-		" WHERE NOT success OR result OPERATOR(pg_catalog.<>) 'f'",
+		" WHERE NOT success OR result OPERATOR(pg_catalog.<>) 'f'"
+		" UNION ALL SELECT nodename, nodeport FROM pg_catalog.pg_dist_node"
+		" WHERE NOT isactive AND noderole OPERATOR(pg_catalog.=) 'primary'"
+		" AND groupid OPERATOR(pg_catalog.<>) 0) AS unfit",
 		.expected = SPI_OK_SELECT,
 		.nargs = 1,
 		.argtypes = {TEXTOID}
