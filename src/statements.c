@@ -18,6 +18,7 @@
 
 #include "funcapi.h"
 #include "utils/builtins.h"
+#include "utils/tuplestore.h"
 
 static IdemTable *const tables[] = {
 	&idem_claim_table, &idem_lock_table, &idem_token_key_table,
