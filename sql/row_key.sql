@@ -406,6 +406,19 @@ RESET ROLE;
 DROP CAST (int AS row_key_types.weekday);
 SELECT pg_temp.outcome($$SELECT idem_lock_row('shifts', 1)$$);
 
+-- a cast whose function is dropped by the cast of another column of the key, after it was found
+CREATE TYPE row_key_types.lure AS (n int, statement text);
+CREATE FUNCTION row_key_types.lured(row_key_types.lure) RETURNS int LANGUAGE plpgsql AS $$BEGIN EXECUTE $1.statement; RETURN $1.n; END$$;
+CREATE CAST (row_key_types.lure AS int) WITH FUNCTION row_key_types.lured(row_key_types.lure) AS ASSIGNMENT;
+CREATE TYPE row_key_types.plain AS (n int);
+CREATE FUNCTION row_key_types.plain_int(row_key_types.plain) RETURNS int LANGUAGE sql AS 'SELECT $1.n';
+CREATE CAST (row_key_types.plain AS int) WITH FUNCTION row_key_types.plain_int(row_key_types.plain) AS ASSIGNMENT;
+CREATE TABLE two_lures (a int, b int, PRIMARY KEY (a, b));
+INSERT INTO two_lures VALUES (1, 2);
+SELECT pg_temp.outcome($$SELECT idem_lock_row('two_lures', ROW(1, 'SELECT')::row_key_types.lure, ROW(2)::row_key_types.plain)$$);
+SELECT regexp_replace(pg_temp.outcome($$SELECT idem_lock_row('two_lures', ROW(1, 'DROP FUNCTION row_key_types.plain_int(row_key_types.plain) CASCADE')::row_key_types.lure, ROW(2)::row_key_types.plain)$$),
+	'OID [0-9]+', 'OID …');
+
 -- a cast that loses something, and needs no function for the way back
 CREATE TABLE nets (net cidr PRIMARY KEY, qty int);
 INSERT INTO nets VALUES ('10.0.0.0/24', 10);

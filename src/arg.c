@@ -17,15 +17,19 @@
 #include "access/parallel.h"
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
+#include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/numeric.h"
+#include "utils/regproc.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 /* Well inside of what a timestamp can be from now, before and after. */
@@ -320,6 +324,30 @@ idem_arg_count(FunctionCallInfo fcinfo, int argno, const char *name, int32 max)
 				 errdetail("\"%s\" is %d.", name, value),
 				 errhint("Pass a number from 1 to %d.", max)));
 	return value;
+}
+
+/* Refuses a function that the caller may not execute. */
+void
+idem_check_execute(Oid function)
+{
+	const char *role = GetUserNameFromId(GetUserId(), false);
+
+	if (!SearchSysCacheExists1(PROCOID, ObjectIdGetDatum(function)))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_FUNCTION),
+				 errmsg("function with OID %u does not exist", function),
+				 errdetail("It was dropped while the call was at work."),
+				 errhint("Do not drop what is in use, and run the statement again.")));
+	if (object_aclcheck(ProcedureRelationId, function, GetUserId(),
+						ACL_EXECUTE) == ACLCHECK_OK)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("permission denied for function %s",
+					format_procedure(function)),
+			 errdetail("Role \"%s\" may not execute it.", role),
+			 errhint("Run GRANT EXECUTE ON FUNCTION %s TO \"%s\".",
+					 format_procedure(function), role)));
 }
 
 /* Refuses to run where a procedure cannot commit. */

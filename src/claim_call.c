@@ -39,7 +39,6 @@ static Datum replay(IdemStore *store, const Datum *key, const IdemRow *row,
 static void record_answer(IdemStore *store, const Datum *key, Datum response);
 static Datum call_function(Oid function, Jsonb *request);
 static void check_function(Oid function, HeapTuple tuple);
-static void check_execute(Oid function);
 static FuncExpr *function_expr(Oid function, HeapTuple tuple, Jsonb *request);
 
 PG_FUNCTION_INFO_V1(idem_call);
@@ -248,25 +247,7 @@ check_function(Oid function, HeapTuple tuple)
 						   proc->pronargs, proc->pronargdefaults,
 						   format_type_be(proc->prorettype)),
 				 errhint("Pass a function that takes one json or jsonb, further arguments having defaults, and returns json or jsonb.")));
-	check_execute(function);
-}
-
-/* Refuses a function that the caller may not execute. */
-static void
-check_execute(Oid function)
-{
-	if (object_aclcheck(ProcedureRelationId, function, GetUserId(),
-						ACL_EXECUTE) == ACLCHECK_OK)
-		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-			 errmsg("permission denied for function %s",
-					format_procedure(function)),
-			 errdetail("Role \"%s\" may not execute it.",
-					   GetUserNameFromId(GetUserId(), false)),
-			 errhint("Run GRANT EXECUTE ON FUNCTION %s TO \"%s\".",
-					 format_procedure(function),
-					 GetUserNameFromId(GetUserId(), false))));
+	idem_check_execute(function);
 }
 
 /*

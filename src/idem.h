@@ -64,6 +64,7 @@ extern int64 idem_interval_usecs(const Interval *value);
 extern TimestampTz idem_time_after(TimestampTz time, const Interval *interval);
 extern int32 idem_arg_count(FunctionCallInfo fcinfo, int argno,
 							const char *name, int32 max);
+extern void idem_check_execute(Oid function);
 extern void idem_check_nonatomic(FunctionCallInfo fcinfo,
 								 const char *procedure);
 extern void idem_check_quantity(Datum value, const char *name);

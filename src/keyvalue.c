@@ -254,11 +254,7 @@ call_cast(Oid func, Datum value, int32 typmod, Oid collation, bool *isnull)
 
 	if (func >= FirstNormalObjectId)
 	{
-		AclResult	result = object_aclcheck(ProcedureRelationId, func,
-											 GetUserId(), ACL_EXECUTE);
-
-		if (result != ACLCHECK_OK)
-			aclcheck_error(result, OBJECT_FUNCTION, get_func_name(func));
+		idem_check_execute(func);
 		InvokeFunctionExecuteHook(func);
 	}
 

@@ -37,6 +37,7 @@
 
 static void check_kind(Relation heap);
 static void read_key(IdemRowSpec *spec, Relation heap, Oid index);
+pg_noreturn static void refuse_dropped(Oid relid);
 static bool all_given(Form_pg_index form, const bool *nulls);
 static const char *index_fault(HeapTuple tuple, const char **hint);
 static bool is_btree(Oid index);
@@ -60,11 +61,7 @@ idem_spec_table(Oid relid)
 	}
 	else if (relkind != '\0')
 		return relid;
-	ereport(ERROR,
-			(errcode(ERRCODE_UNDEFINED_TABLE),
-			 errmsg("relation with OID %u does not exist", relid),
-			 errdetail("The table or index was dropped."),
-			 errhint("Pass the name of a table or of a unique index.")));
+	refuse_dropped(relid);
 }
 
 /* The primary key of a table. */
@@ -192,6 +189,17 @@ idem_spec_check_rules(Relation heap)
 }
 
 
+/* Refuses what is no longer there. */
+static void
+refuse_dropped(Oid relid)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_TABLE),
+			 errmsg("relation with OID %u does not exist", relid),
+			 errdetail("The table or index was dropped."),
+			 errhint("Pass the name of a table or of a unique index.")));
+}
+
 /* Refuses what is not a table. */
 static void
 check_kind(Relation heap)
@@ -219,7 +227,7 @@ read_key(IdemRowSpec *spec, Relation heap, Oid index)
 	bool		isnull;
 
 	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for index %u", index);
+		refuse_dropped(index);	/* DROP INDEX CONCURRENTLY has just ended */
 	form = (Form_pg_index) GETSTRUCT(tuple);
 
 	why = index_fault(tuple, &hint);
@@ -328,7 +336,7 @@ is_btree(Oid index)
 	bool		result;
 
 	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for relation %u", index);
+		refuse_dropped(index);
 	result = ((Form_pg_class) GETSTRUCT(tuple))->relam == BTREE_AM_OID;
 	ReleaseSysCache(tuple);
 	return result;
