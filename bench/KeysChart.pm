@@ -41,15 +41,16 @@ sub table
 	my ($run) = @_;
 	my $figures = figures($run);
 	my @sizes = sizes($figures) or return "Not measured in this run.\n";
+	my %has = map { $_ => 1 } map { keys %{ $_->{wal} // {} } } values %$figures;
 	my $text = "![Time and WAL of a claim by the shape of its key](performance-keys.svg)\n\n| keys | " .
-	  join(' | ', map { ("time, " . Report::number($_), "WAL, " . Report::number($_)) } @sizes) . " |\n|---" . '|---' x (2 * @sizes) . "|\n";
+	  join(' | ', map { ("time, " . Report::number($_), $has{$_} ? "WAL, " . Report::number($_) : ()) } @sizes) . " |\n|---" . '|---' x (@sizes + keys %has) . "|\n";
 
 	foreach (@shapes)
 	{
 		my ($shape, $name) = @$_;
 		my $of = $figures->{$shape} or next;
 
-		$text .= "| $name | " . join(' | ', map { (microseconds($of->{seconds}{$_}), bytes($of->{wal}{$_})) } @sizes) . " |\n";
+		$text .= "| $name | " . join(' | ', map { (microseconds($of->{seconds}{$_}), $has{$_} ? bytes($of->{wal}{$_}) : ()) } @sizes) . " |\n";
 	}
 	return $text . "\nEach is idem : bare INSERT, for one claim; WAL in the first thousand claims after a checkpoint.\n";
 }
