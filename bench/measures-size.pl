@@ -8,9 +8,9 @@ use utf8;
 sub among_many
 {
 	my ($size, $shape) = @_;
-	my $name = { random => 'random UUID', v7 => 'UUIDv7', ascending => 'ascending' }->{$shape};
+	my $name = { random => 'random UUID', v7 => 'UUIDv7', ascending => 'ascending numbers' }->{$shape};
 	my %common = (
-		id => 'P10', core => 1, lower => 1, kind => 'large', n => 1_000, size => $size, shape => $shape, with => "$name keys",
+		id => 'P10', core => 1, lower => 1, kind => 'large', n => 1_000, size => $size, shape => $shape, with => "keys: $name",
 		a => q{done := idem_claim('bench', k)},
 		b => q{INSERT INTO bare VALUES ('bench', k, clock_timestamp()) ON CONFLICT DO NOTHING; done := FOUND});
 
@@ -64,7 +64,7 @@ return [
 		id => 'P15', core => 1, lower => 1, named => 1,
 		what => 'p99 of a first claim at 1,000 a second, idem_purge every minute, autovacuum on, last ten minutes',
 		against => 'the same without purge',
-		with => 'random UUID keys', kind => 'soak', clients => [ 8 ], rate => 1_000,
+		with => 'keys: random UUID', kind => 'soak', clients => [ 8 ], rate => 1_000,
 		a => [ [ pg => q{SELECT idem_claim('bench', :uuid)}, 't' ] ],
 		floor => 1.5, goal => 1.1,
 	},

@@ -205,7 +205,7 @@ sub measure_soak
 	$row->{sizes} = { with => $sizes[1], without => $sizes[0] };
 	$row->{p99} = { with => $p99[1], without => $p99[0] };
 	my @shown = grep { $_ > 0 } map { int($minutes * $_ / 6) } 1 .. 6;
-	$row->{note} = sprintf 'keys kept for %s; table and index with purge after %s minutes: %s MB; without: %s MB', $keep, join(', ', map { sprintf '%g', $_ * $minute / 60 } @shown),
+	$row->{note} = sprintf 'keys kept for %s; table and index with purge after %s minutes: %s MB; without: %s MB', $keep, join(', ', map { sprintf '%.2g', $_ * $minute / 60 } @shown),
 	  map { my $side = $_; join ', ', map { sprintf '%.0f + %.0f', @{ $sizes[$side][ $_ - 1 ] } } @shown } 1, 0;
 	return;
 }
