@@ -70,10 +70,20 @@ typedef enum Outcome
 	BUG							/* an error that no retry cures */
 } Outcome;
 
+#define MAX_PREPARED	64
+
+/* the statements that a connection has prepared: the name of each is its place */
+typedef struct Prepared
+{
+	int			count;
+	char	   *text[MAX_PREPARED];
+} Prepared;
+
 typedef struct Client
 {
 	int			number;
 	PGconn	   *conn;
+	Prepared   *prepared;		/* NULL: none is to be prepared */
 	double		deadline;		/* of the try that is under way */
 	uint64_t	random;
 	char		error[512];		/* of a BUG */
@@ -141,6 +151,7 @@ extern Outcome judge_error(Client *client, const PGresult *result, const char *s
 
 /* ask.c */
 extern Outcome ask(Client *client, const char *sql, int nparams, const char *const *params, PGresult **result);
+extern void forget_prepared(Client *client);
 
 /* orders.c */
 extern const Mode order_modes[];

@@ -178,6 +178,7 @@ SKIP:
 		skip "pgbouncer $version keeps no prepared statements (1.21 does)", 1 if $version < 1.21;
 		pooler_stop();
 		$conninfo = pooler_start('transaction', max_prepared_statements => 100);
+		under_load("pgbouncer $version, transaction mode, prepared statements", conninfo => $conninfo, prepared => '');
 		my $script = PostgreSQL::Test::Utils::tempdir() . '/prepared';
 		append_to_file($script, "\\set n random(1, 500)\nSELECT idem_claim('prepared', :n);\n");
 		my ($out, $err) = run_command([ 'pgbench', '-n', '-M', 'prepared', '-c', 16, '-t', 100, '-f', $script, $conninfo ]);

@@ -208,6 +208,8 @@ sub complete
 SELECT count(*) FILTER (WHERE state = 'streaming' AND application_name LIKE 'patroni%'), count(*) FILTER (WHERE sync_state = 'sync'),
 	current_setting('synchronous_standby_names') FROM pg_stat_replication
 SQL
+		# the server may wait for a standby that patroni has not noted yet: then none would take over
+		return if $synchronous && !grep { $_->{role} eq 'sync_standby' } values %{ cluster() };
 		return ($status // 1) == 0 && $out =~ ($synchronous ? qr/^2\|1\|"?patroni\d"?$/ : qr/^2\|0\|$/);
 	});
 	server($_) foreach @members;

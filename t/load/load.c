@@ -63,6 +63,7 @@ static double seconds;
 static long from;
 static long limit = LONG_MAX;
 static bool again;
+static bool use_prepared;
 bool		two_phase;
 
 static State *state;
@@ -297,6 +298,7 @@ try_once(Client *client, Job *job, int number, int tries)
 	{
 		PQfinish(client->conn);
 		client->conn = NULL;
+		forget_prepared(client);
 	}
 	return outcome;
 }
@@ -362,7 +364,8 @@ draw(Client *client)
 static _Noreturn void
 client_run(int number)
 {
-	Client		client = {.number = number};
+	Prepared	prepared = {0};
+	Client		client = {.number = number, .prepared = use_prepared ? &prepared : NULL};
 	char		path[PATH_MAX];
 	long		ticket;
 	Job			job;
@@ -569,6 +572,7 @@ read_command_line(int argc, char **argv)
 		{"from", required_argument, NULL, 'f'}, /* from this ticket on */
 		{"twice", required_argument, NULL, 't'},	/* share of requests that another client sends, too */
 		{"two-phase", no_argument, NULL, '2'},	/* commit by PREPARE and COMMIT PREPARED */
+		{"prepared", no_argument, NULL, 'P'},	/* by statements with a name */
 		{"proxy", required_argument, NULL, 'p'},	/* so many processes that cut connections, */
 		{"fault-rate", required_argument, NULL, 'r'},	/* in this share of the transactions */
 		{"deadline", required_argument, NULL, 'w'}, /* milliseconds to wait for a try */
@@ -614,6 +618,9 @@ read_command_line(int argc, char **argv)
 				break;
 			case '2':
 				two_phase = true;
+				break;
+			case 'P':
+				use_prepared = true;
 				break;
 			case 'p':
 				nproxies = (int) number_option("proxy", optarg, 0, MAX_PROXIES);
