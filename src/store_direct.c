@@ -18,12 +18,15 @@
 #include "access/genam.h"
 #include "access/stratnum.h"
 #include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/catalog.h"
 #include "catalog/index.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "executor/tuptable.h"
 #include "nodes/execnodes.h"
 #include "storage/bufmgr.h"
+#include "storage/lmgr.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -81,6 +84,11 @@ idem_direct_find(IdemStore *store, const Datum *key, Snapshot snapshot,
 /*
  * Inserts a row.  False: the unique index knows the key already, and the row
  * is deleted again.
+ *
+ * Logical decoding must not see a row that was not to be: a subscriber would
+ * insert it behind the one of the same key that was committed first, and fail
+ * for ever.  Where rows are decoded the insertion is therefore speculative,
+ * which takes a WAL record more, and can be taken back without a trace.
  */
 bool
 idem_direct_insert(IdemStore *store, const Datum *values, const bool *nulls)
@@ -88,14 +96,31 @@ idem_direct_insert(IdemStore *store, const Datum *values, const bool *nulls)
 	HeapTuple	tuple = heap_form_tuple(RelationGetDescr(store->heap),
 										unconstify(Datum *, values),
 										unconstify(bool *, nulls));
+	bool		speculative = RelationIsLogicallyLogged(store->heap);
 	bool		unique;
 
-	heap_insert(store->heap, tuple, GetCurrentCommandId(true), 0, NULL);
+	if (speculative)
+	{
+		/* the macro up to 15 reads its argument twice */
+		uint32		token = SpeculativeInsertionLockAcquire(GetCurrentTransactionId());
+
+		HeapTupleHeaderSetSpeculativeToken(tuple->t_data, token);
+	}
+	heap_insert(store->heap, tuple, GetCurrentCommandId(true),
+				speculative ? HEAP_INSERT_SPECULATIVE : 0, NULL);
 	unique = add_index_entries(store, values, nulls, &tuple->t_self,
 							   UNIQUE_CHECK_PARTIAL);
+	if (speculative)
+	{
+		if (unique)
+			heap_finish_speculative(store->heap, &tuple->t_self);
+		else
+			heap_abort_speculative(store->heap, &tuple->t_self);
+		SpeculativeInsertionLockRelease(GetCurrentTransactionId());
+	}
 	CommandCounterIncrement();
 	store->inserted = tuple->t_self;
-	if (!unique)
+	if (!unique && !speculative)
 		idem_direct_delete(store, &tuple->t_self);
 	heap_freetuple(tuple);
 	return unique;
@@ -114,6 +139,15 @@ idem_store_insert_many(IdemStore *store, Datum **values, bool **nulls, int n)
 	int			inserted = 0;
 
 	Assert(store->index != NULL && n <= IDEM_RESERVE_MAX);
+
+	/* speculative insertion knows one row at a time */
+	if (RelationIsLogicallyLogged(store->heap))
+	{
+		while (inserted < n &&
+			   idem_direct_insert(store, values[inserted], nulls[inserted]))
+			inserted++;
+		return inserted;
+	}
 
 	for (int i = 0; i < n; i++)
 	{

@@ -15,7 +15,7 @@ use Test::More;
 use Time::HiRes qw(time);
 
 my $started = time;
-my $node = load_node('copied', 'max_wal_senders = 10', 'wal_keep_size = 1GB');
+my $node = load_node('copied', 'wal_level = logical', 'max_wal_senders = 10', 'wal_keep_size = 1GB');
 my $load = Load->new($node, clients => 4);
 my @callers = map { "load.$_" } qw(effect product thing doc document history guarded);
 my $digests = 'SELECT line FROM load.digest() AS line WHERE line LIKE $$load.%$$';

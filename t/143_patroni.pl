@@ -19,6 +19,7 @@ use lib $FindBin::RealBin;
 use HTTP::Tiny;
 use JSON::PP;
 use Oracle;
+use POSIX ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;

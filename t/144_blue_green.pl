@@ -11,6 +11,7 @@ use warnings;
 use FindBin;
 use lib $FindBin::RealBin;
 use Oracle;
+use POSIX ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -125,7 +126,19 @@ $load->await(200);
 ok(shell($copy), 'the copy, under load') or BAIL_OUT('no copy');
 $load->await(200);
 my $before = ask($blue, $retries);
+# green falls behind for a while, so that it matters whether it is waited for
+my $apply = $green->safe_psql('postgres', "SELECT pid FROM pg_stat_subscription WHERE subname = 'green' AND relid IS NULL");
+kill 'STOP', $apply;
+$load->await(50);
+my $waker = fork // die "fork: $!";
+if ($waker == 0)
+{
+	sleep 3;
+	kill 'CONT', $apply;
+	POSIX::_exit(0);
+}
 ok(shell($switch), 'the switch, under load') or BAIL_OUT('no switch');
+waitpid $waker, 0;
 my @at_switch = map { rows($_) } $blue, $green;
 is($at_switch[1], $at_switch[0], 'green has every row that blue has');
 application_uses($green);

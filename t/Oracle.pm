@@ -41,7 +41,7 @@ sub load_node
 	my ($name, @conf) = @_;
 	my $node = PostgreSQL::Test::Cluster->new($name);
 
-	$node->init(allows_streaming => 'logical');
+	$node->init(allows_streaming => 1);
 	load_conf($node, @conf);
 	$node->start;
 	load_tables($node);
