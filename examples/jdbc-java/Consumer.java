@@ -59,8 +59,8 @@ public class Consumer {
 				return "ack " + message[0] + " " + once(db, message[0], message[1], Integer.parseInt(message[2]));
 			} catch (SQLException error) {
 				String state = error.getSQLState() == null ? "" : error.getSQLState();
-				if (state.equals("ID422") || state.startsWith("22") || state.startsWith("23")) {
-					return "reject " + message[0] + " " + state; // another message under this id, or one that cannot be booked
+				if (state.matches("ID410|ID422") || state.startsWith("22") || state.startsWith("23")) {
+					return "reject " + message[0] + " " + state; // too old, another message under this id, or one that cannot be booked
 				}
 				Thread.sleep(10 * tries);
 			} catch (IndexOutOfBoundsException | NumberFormatException error) {

@@ -18,7 +18,7 @@ from faults import PostgresProxy, report  # noqa: E402
 
 MESSAGES = 150
 KILLS = 4
-AGAIN = 3  # seconds without an acknowledgement: what is open is delivered again
+AGAIN = 10  # seconds without an acknowledgement: what is open is delivered again
 LIMIT = 60  # seconds without one: catches only a hang
 JARS = ':'.join(f'/usr/share/java/{name}.jar' for name in ('HikariCP', 'postgresql', 'slf4j-api', 'slf4j-nop'))
 JAVA = ['java', '-Xmx128m', '-XX:+UseSerialGC', '-XX:TieredStopAtLevel=1', '-XX:-UsePerfData', '-cp']

@@ -72,18 +72,28 @@ async function run(name, queueName, command) {
   for (const mail of jobs) await queue.add(mail);
   const workers = [0, 1].map(() => new Program(command, env));
   const live = async (worker) => {
-    while (!worker.ended) await worker.start().then(() => worker.gone, () => sleep(100)); // its first statements may be cut, too
+    while (!worker.ended) {
+      await worker.start().then(() => {
+        worker.up = true;
+        moved = Date.now();
+        return worker.gone;
+      }, () => sleep(100)); // its first statements may be cut, too
+      worker.up = false;
+    }
   };
+  let moved = Date.now();
   const lives = workers.map(live);
-  // besides the kills that are meant, both are ended when nothing has moved for two seconds: a worker of graphile-worker ends when the
-  // connection is cut on which it says what became of a job, and leaves the job locked
-  let kills = 0, last = 0, moved = 0;
+  // besides the kills that are meant, both are ended when both are up and nothing has moved for two seconds, longer each time: a worker of
+  // graphile-worker ends when the connection is cut on which it says what became of a job, and leaves the job locked
+  let kills = 0, last = 0, patience = queueName === 'graphile' ? 2000 : 10000;
   for (let left; (left = await queue.left()) > 0;) {
     await sleep(200);
     if (left !== last) [last, moved] = [left, Date.now()];
-    const dead = (kills < KILLS && book.size > (kills + 1) * 4) || Date.now() - moved > (queueName === 'graphile' ? 2000 : 10000);
-    if (dead) moved = Date.now();
+    const stuck = workers.every((worker) => worker.up) && Date.now() - moved > patience;
+    const dead = stuck || (kills < KILLS && book.size > (kills + 1) * 4);
+    if (stuck) patience *= 2;
     if (dead) {
+      moved = Date.now();
       await Promise.all(workers.map((worker) => {
         worker.child.kill('SIGKILL');
         return worker.gone;
