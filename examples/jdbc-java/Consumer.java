@@ -105,7 +105,7 @@ public class Consumer {
 				});
 			}
 			threads.shutdown();
-			if (!threads.awaitTermination(60, TimeUnit.SECONDS)) {
+			if (!threads.awaitTermination(5, TimeUnit.MINUTES)) {
 				System.exit(1); // what it has not acknowledged comes again
 			}
 		}

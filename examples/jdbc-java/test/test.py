@@ -16,10 +16,10 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, '..', '..', 'lib'))
 from faults import PostgresProxy, report  # noqa: E402
 
-MESSAGES = 150
+MESSAGES = 120
 KILLS = 4
-AGAIN = 10  # seconds without an acknowledgement: what is open is delivered again
-LIMIT = 60  # seconds without one: catches only a hang
+AGAIN = 10  # seconds in which no consumer says anything: what is open is delivered again
+LIMIT = 60  # seconds of that: catches only a hang
 JARS = ':'.join(f'/usr/share/java/{name}.jar' for name in ('HikariCP', 'postgresql', 'slf4j-api', 'slf4j-nop'))
 JAVA = ['java', '-Xmx128m', '-XX:+UseSerialGC', '-XX:TieredStopAtLevel=1', '-XX:-UsePerfData', '-cp']
 rnd = random.Random(3)
@@ -46,6 +46,7 @@ class Broker:
 
     def listen(self, consumer):
         for line in consumer.stdout:
+            self.heard = time.monotonic()
             verdict, *rest = line.rstrip('\n').split(' ', 2)
             if not line.endswith('\n') or verdict not in ('ack', 'reject'):
                 continue  # nack: it comes again
@@ -55,7 +56,6 @@ class Broker:
                 elif self.answers.setdefault(rest[0], rest[1]) != rest[1]:
                     self.differ += 1
                 self.open.pop(rest[0], None)
-                self.heard = time.monotonic()
 
     def deliver(self, consumer):
         """What is not acknowledged, in any order."""
@@ -96,20 +96,22 @@ class Broker:
 
     def end(self):
         """The consumers work off what they have."""
+        self.heard = time.monotonic()
         for consumer in self.consumers:
             consumer.stdin.close()
         for consumer in self.consumers:
-            try:
-                assert consumer.wait(75) == 0, 'a consumer ends well'
-            except subprocess.TimeoutExpired:
-                sys.exit('a consumer does not end')
+            while consumer.poll() is None:
+                if time.monotonic() > self.heard + LIMIT:
+                    sys.exit('a consumer does not end')
+                time.sleep(0.02)
+            assert consumer.wait(0) == 0, 'a consumer ends well'
             consumer.reader.join(10)
 
 
 def run(name, classes, program, db):
     start = time.monotonic()
     db.execute('TRUNCATE entry, noted; UPDATE account SET balance = 0')
-    proxy = PostgresProxy(rnd, before_commit=0.06, after_commit=0.06, statement=0.002, answer=0.002, silence=0.006)
+    proxy = PostgresProxy(rnd, before_commit=0.04, after_commit=0.04, statement=0.002, answer=0.002, silence=0.006)
     user, database = os.environ['PGUSER'], os.environ['PGDATABASE']
     url = f'jdbc:postgresql://127.0.0.1:{proxy.port}/{database}?user={user}&sslmode=disable&gssEncMode=disable'
     good = [f'{name}-{n} ann {1 + n % 9}' for n in range(MESSAGES)]
