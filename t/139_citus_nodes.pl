@@ -11,6 +11,7 @@ use FindBin;
 use lib $FindBin::RealBin;
 use CitusCluster;
 use CopiedServer;
+use Hermetic;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
