@@ -213,9 +213,10 @@ idem_check_text(Datum value, const char *name, int maxlen)
 				 errhint("Use a shorter value, for instance a digest of it.")));
 }
 
-/* The name of a column given: not null, not empty. */
+/* The name given of some kind of object: not null, not empty. */
 const char *
-idem_arg_column(FunctionCallInfo fcinfo, int argno, const char *name)
+idem_arg_name(FunctionCallInfo fcinfo, int argno, const char *name,
+			  const char *kind)
 {
 	const char *value;
 
@@ -226,7 +227,7 @@ idem_arg_column(FunctionCallInfo fcinfo, int argno, const char *name)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("argument \"%s\" must not be empty", name),
 				 errdetail("\"%s\" has 0 bytes.", name),
-				 errhint("Pass the name of a column.")));
+				 errhint("Pass the name of a %s.", kind)));
 	return value;
 }
 

@@ -55,8 +55,8 @@ extern int	idem_arg_seqs(FunctionCallInfo fcinfo, int argno, Datum **seqs);
 extern void idem_arg_not_null(FunctionCallInfo fcinfo, int argno,
 							  const char *name);
 extern void idem_check_text(Datum value, const char *name, int maxlen);
-extern const char *idem_arg_column(FunctionCallInfo fcinfo, int argno,
-								   const char *name);
+extern const char *idem_arg_name(FunctionCallInfo fcinfo, int argno,
+								 const char *name, const char *kind);
 extern bool idem_arg_bool(FunctionCallInfo fcinfo, int argno, const char *name);
 extern Interval *idem_arg_interval(FunctionCallInfo fcinfo, int argno,
 								   const char *name);

@@ -43,6 +43,16 @@
  */
 extern struct lconv *PGLC_localeconv(void);
 
+/* What a literal says of a date, a time of day, or both. */
+typedef struct ParsedTime
+{
+	bool		is_number;		/* nothing but digits */
+	int			dtype;
+	struct pg_tm tm;
+	fsec_t		fsec;
+	int			zone;
+} ParsedTime;
+
 static Datum input(Oid type, const char *literal, int32 typmod);
 static bool same_output(Oid type, const char *literal);
 static bool whole_char(const char *literal);
@@ -53,6 +63,7 @@ static bool significant_digits(const char *literal, char *digits, int *n);
 static bool whole_datetime(Oid type, const char *literal);
 static bool whole_date(const char *literal, bool with_time);
 static bool whole_time(const char *literal, bool with_zone);
+static bool decode(const char *literal, bool time_only, ParsedTime *it);
 static bool whole_array(Oid element, const char *literal);
 static bool whole_composite(Oid type, const char *literal);
 static bool whole_range(Oid element, const char *literal);
@@ -271,66 +282,59 @@ whole_datetime(Oid type, const char *literal)
 static bool
 whole_date(const char *literal, bool with_time)
 {
-	char		buffer[MAXDATELEN + MAXDATEFIELDS];
-	char	   *field[MAXDATEFIELDS];
-	int			ftype[MAXDATEFIELDS];
-	struct pg_tm tm;
-	struct pg_tm local;
-	fsec_t		fsec;
-	int			nfields;
-	int			dtype;
-	int			zone;
+	ParsedTime	it;
 
-	if (ParseDateTime(literal, buffer, sizeof(buffer), field, ftype,
-					  MAXDATEFIELDS, &nfields) != 0 ||
-		idem_decode_date_time(field, ftype, nfields, &dtype, &tm, &fsec,
-							  &zone) != 0)
+	if (!decode(literal, false, &it))
 		return false;
-	if (dtype != DTK_DATE)
+	if (it.dtype != DTK_DATE)
 		return true;			/* infinity, epoch */
 	if (!with_time &&
-		(tm.tm_hour != 0 || tm.tm_min != 0 || tm.tm_sec != 0 || fsec != 0))
+		(it.tm.tm_hour != 0 || it.tm.tm_min != 0 || it.tm.tm_sec != 0 ||
+		 it.fsec != 0))
 		return false;
-	local = tm;
-	return zone == DetermineTimeZoneOffset(&local, session_timezone);
+	return it.zone == DetermineTimeZoneOffset(&it.tm, session_timezone);
 }
 
 /* A time of day has no date, and without a zone one that is the session's. */
 static bool
 whole_time(const char *literal, bool with_zone)
 {
+	ParsedTime	it;
+	ParsedTime	as_date;
+	struct pg_tm local;
+
+	if (!decode(literal, true, &it))
+		return false;
+	GetCurrentDateTime(&local);
+	local.tm_hour = it.tm.tm_hour;
+	local.tm_min = it.tm.tm_min;
+	local.tm_sec = it.tm.tm_sec;
+	if (!with_zone &&
+		it.zone != DetermineTimeZoneOffset(&local, session_timezone))
+		return false;
+
+	/* a time alone is not a date as well, but a bare number such as 101112 */
+	return it.is_number || !decode(literal, false, &as_date);
+}
+
+/* Reads a literal as a time of day, or as a date with or without a time. */
+static bool
+decode(const char *literal, bool time_only, ParsedTime *it)
+{
 	char		buffer[MAXDATELEN + MAXDATEFIELDS];
 	char	   *field[MAXDATEFIELDS];
 	int			ftype[MAXDATEFIELDS];
-	struct pg_tm tm;
-	struct pg_tm local;
-	fsec_t		fsec;
 	int			nfields;
-	int			dtype;
-	int			zone;
-	bool		number;
 
 	if (ParseDateTime(literal, buffer, sizeof(buffer), field, ftype,
 					  MAXDATEFIELDS, &nfields) != 0)
 		return false;
-	number = nfields == 1 && ftype[0] == DTK_NUMBER;
-	if (idem_decode_time_only(field, ftype, nfields, &dtype, &tm, &fsec,
-							  &zone) != 0)
-		return false;
-	GetCurrentDateTime(&local);
-	local.tm_hour = tm.tm_hour;
-	local.tm_min = tm.tm_min;
-	local.tm_sec = tm.tm_sec;
-	if (!with_zone &&
-		zone != DetermineTimeZoneOffset(&local, session_timezone))
-		return false;
-
-	/* a time alone is not a date as well, but a bare number such as 101112 */
-	return number ||
-		ParseDateTime(literal, buffer, sizeof(buffer), field, ftype,
-					  MAXDATEFIELDS, &nfields) != 0 ||
-		idem_decode_date_time(field, ftype, nfields, &dtype, &tm, &fsec,
-							  &zone) != 0;
+	it->is_number = nfields == 1 && ftype[0] == DTK_NUMBER;
+	if (time_only)
+		return idem_decode_time_only(field, ftype, nfields, &it->dtype,
+									 &it->tm, &it->fsec, &it->zone) == 0;
+	return idem_decode_date_time(field, ftype, nfields, &it->dtype, &it->tm,
+								 &it->fsec, &it->zone) == 0;
 }
 
 /* An array: every element. */

@@ -43,7 +43,6 @@ static const Owned owned[] = {
 };
 
 static uint64 execute(IdemTable *table, IdemPlan plan, const Datum *values);
-static Datum get_role(FunctionCallInfo fcinfo, int argno, const char *name);
 static void check_role(Datum role);
 
 PG_FUNCTION_INFO_V1(idem_reassign);
@@ -60,8 +59,8 @@ idem_reassign(PG_FUNCTION_ARGS)
 	Datum		roles[2];
 	uint64		moved = 0;
 
-	roles[0] = get_role(fcinfo, 0, "old_owner");
-	roles[1] = get_role(fcinfo, 1, "new_owner");
+	roles[0] = CStringGetTextDatum(idem_arg_name(fcinfo, 0, "old_owner", "role"));
+	roles[1] = CStringGetTextDatum(idem_arg_name(fcinfo, 1, "new_owner", "role"));
 	idem_check_access(IDEM_WRITE);
 	if (!OidIsValid(get_role_oid(TextDatumGetCString(roles[1]), true)))
 		ereport(ERROR,
@@ -97,23 +96,6 @@ execute(IdemTable *table, IdemPlan plan, const Datum *values)
 
 	table_close(heap, NoLock);
 	return rows;
-}
-
-/* The name of a role given, as owners are stored: not null, not empty. */
-static Datum
-get_role(FunctionCallInfo fcinfo, int argno, const char *name)
-{
-	const char *value;
-
-	idem_arg_not_null(fcinfo, argno, name);
-	value = NameStr(*PG_GETARG_NAME(argno));
-	if (value[0] == '\0')
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("argument \"%s\" must not be empty", name),
-				 errdetail("\"%s\" has 0 bytes.", name),
-				 errhint("Pass the name of a role.")));
-	return CStringGetTextDatum(value);
 }
 
 /* Refuses a role for which the current user may not act. */

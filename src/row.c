@@ -82,7 +82,7 @@ idem_deduct(PG_FUNCTION_ARGS)
 	bool		taken = false;
 
 	idem_arg_not_null(fcinfo, 0, "target");
-	column = idem_arg_column(fcinfo, 1, "col");
+	column = idem_arg_name(fcinfo, 1, "col", "column");
 	idem_arg_not_null(fcinfo, 2, "amount");
 	amount = PG_GETARG_NUMERIC(2);
 	idem_check_access(IDEM_WRITE);

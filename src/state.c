@@ -197,7 +197,7 @@ idem_advance(PG_FUNCTION_ARGS)
 	column.machine = text_to_cstring(idem_arg_text(fcinfo, 0, "machine",
 												   IDEM_MACHINE_MAX));
 	idem_arg_not_null(fcinfo, 1, "target");
-	name = idem_arg_column(fcinfo, 2, "col");
+	name = idem_arg_name(fcinfo, 2, "col", "column");
 	to_state = PointerGetDatum(idem_arg_text(fcinfo, 3, "to_state",
 											 IDEM_STATE_MAX));
 	to = text_state(to_state);

@@ -59,6 +59,8 @@ static const char *table_name(Oid relid);
 static const char *type_name(Oid type);
 static const char *collation_name(Oid collation);
 static const char *opclass_name(Oid opclass);
+static const char *object_name(int cache, Oid oid, AttrNumber schema_column,
+							   AttrNumber name_column);
 
 
 /* A plan; it goes with the SPI level unless the caller keeps it. */
@@ -361,47 +363,40 @@ table_name(Oid relid)
 static const char *
 type_name(Oid type)
 {
-	HeapTuple	tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
-	Form_pg_type form;
-	const char *name;
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for type %u", type);
-	form = (Form_pg_type) GETSTRUCT(tuple);
-	name = quote_qualified_identifier(get_namespace_name(form->typnamespace),
-									  NameStr(form->typname));
-	ReleaseSysCache(tuple);
-	return name;
+	return object_name(TYPEOID, type, Anum_pg_type_typnamespace,
+					   Anum_pg_type_typname);
 }
 
 static const char *
 collation_name(Oid collation)
 {
-	HeapTuple	tuple = SearchSysCache1(COLLOID, ObjectIdGetDatum(collation));
-	Form_pg_collation form;
-	const char *name;
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for collation %u", collation);
-	form = (Form_pg_collation) GETSTRUCT(tuple);
-	name = quote_qualified_identifier(get_namespace_name(form->collnamespace),
-									  NameStr(form->collname));
-	ReleaseSysCache(tuple);
-	return name;
+	return object_name(COLLOID, collation, Anum_pg_collation_collnamespace,
+					   Anum_pg_collation_collname);
 }
 
 static const char *
 opclass_name(Oid opclass)
 {
-	HeapTuple	tuple = SearchSysCache1(CLAOID, ObjectIdGetDatum(opclass));
-	Form_pg_opclass form;
-	const char *name;
+	return object_name(CLAOID, opclass, Anum_pg_opclass_opcnamespace,
+					   Anum_pg_opclass_opcname);
+}
+
+/* What one of the server's caches by OID says the name of an object is. */
+static const char *
+object_name(int cache, Oid oid, AttrNumber schema_column,
+			AttrNumber name_column)
+{
+	HeapTuple	tuple = SearchSysCache1(cache, ObjectIdGetDatum(oid));
+	bool		isnull;
+	Oid			schema;
+	Name		name;
+	const char *result;
 
 	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for operator class %u", opclass);
-	form = (Form_pg_opclass) GETSTRUCT(tuple);
-	name = quote_qualified_identifier(get_namespace_name(form->opcnamespace),
-									  NameStr(form->opcname));
+		elog(ERROR, "cache lookup failed for object %u", oid);
+	schema = DatumGetObjectId(SysCacheGetAttr(cache, tuple, schema_column, &isnull));
+	name = DatumGetName(SysCacheGetAttr(cache, tuple, name_column, &isnull));
+	result = quote_qualified_identifier(get_namespace_name(schema), NameStr(*name));
 	ReleaseSysCache(tuple);
-	return name;
+	return result;
 }
