@@ -195,7 +195,7 @@ sub check_hermetic
 	return;
 }
 
-# check_page(): every test is on the page of the tests.
+# check_page(): every test is on the page of the tests, and the reason for every second answer.
 sub check_page
 {
 	my $page = join '', lines('doc/testing.md');
@@ -204,6 +204,11 @@ sub check_page
 	{
 		my ($name) = $file =~ m{([^/]+)\.\w+$};
 		breach('doc/testing.md', 1, "does not name $file") unless $page =~ /`(?:t\/)?\Q$name\E(?:\.\w+)?`/;
+	}
+	for my $file (glob 'expected/*_[0-9].out')
+	{
+		my ($name) = $file =~ m{([^/]+)$};
+		breach('doc/testing.md', 1, "does not say why there is $file") unless $page =~ /^\* `\Q$name\E`: /m;
 	}
 	return;
 }
