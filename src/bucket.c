@@ -12,36 +12,38 @@
  * There is one way to move quantities, and it has three steps:
  *
  * 1. Look: read an item's buckets by one snapshot, and see which of them other
- *	  transactions are at.  Less in all of them than is wanted: short.
+ *	  transactions hold.  If all of them together have less than is wanted, the
+ *	  item is short.
  * 2. Try: lock buckets that are free, without ever waiting for one, and write
- *	  them.  One that has enough alone comes first; if there is none, several
- *	  together.  What cannot be had in full is given up again, by rolling back
- *	  the subtransaction in which it was tried.  (A single line that comes from
- *	  a single bucket needs none: what failed there has locked nothing.)
- * 3. Only if that does not suffice wait, and begin again (bucket_wait.c).
+ *	  them.  A bucket that has enough alone comes first; if there is none,
+ *	  several are taken together.  If they cannot give all that is wanted, the
+ *	  subtransaction in which this was tried is rolled back.  (A single line
+ *	  that is served by a single bucket needs no subtransaction: an attempt that
+ *	  fails has locked nothing.)
+ * 3. If that does not suffice, wait, and begin again (bucket_wait.c).
  *
- * Why "short" is exact.  It is only ever said of the sum of what is committed:
- * what an open transaction takes still counts, what one gives back does not
- * yet, just as for a single row.  A bucket that somebody is at is passed by,
- * but never counted as empty.  What is written was locked in the very version
- * that was read; through SQL it is read again under the lock.
+ * Why "short" is exact.  It is judged by the sum of what is committed.  What an
+ * open transaction takes still counts; what it gives back does not count yet,
+ * just as with a single row.  A bucket that another transaction holds is passed
+ * by, but what is in it counts.  Before a bucket is written it is locked in the
+ * very version that was read; through SQL it is read again under the lock.
  *
- * Why single calls do not deadlock.  Whoever waits here has locked no bucket
- * with this call, as what it tried was rolled back; whoever has locked a bucket
- * writes rows of its own from then on, and waits for nobody.  A call may hold
- * the row of its one order while it waits for a bucket, and be waited for
- * itself for that row; but those whom it waits for do not wait.  So no circle
- * closes, whatever the order of items and buckets.  A transaction that makes
- * several calls keeps the buckets of the first, and is outside of this; the
- * server's deadlock detector sees it (bucket_wait.c).
+ * Why single calls do not deadlock.  A call that waits has no bucket locked,
+ * because what it tried was rolled back.  A call that has locked a bucket writes
+ * only rows of its own from then on, and waits for nobody.  A call that waits
+ * for a bucket may hold the row of its order, and others may wait for that row;
+ * but the calls that it waits for do not wait themselves.  So no circle closes,
+ * whatever the order of items and buckets.  A transaction that makes several
+ * calls keeps the buckets of the earlier ones.  This argument does not cover it;
+ * the server's deadlock detector does (bucket_wait.c).
  *
  * Buckets come and go.  A buyer who had to wait leaves half of what remains in
  * its bucket in a new one, up to 64 of them, so an item has as many as buyers
- * meet at it.  Whoever gives back and finds somebody at every bucket makes a
- * new one, too.  Numbers of these begin at 1024, and one that becomes empty is
- * deleted: an item that is sold out is one row again, or as many as
- * idem_stock_add was told to make, whose numbers are below.  It does not matter
- * to which bucket a quantity goes back, as only the sum of them means anything.
+ * meet at it.  A call that gives back and finds every bucket held by others
+ * makes a new one, too.  The numbers of these buckets begin at 1024, and one that
+ * becomes empty is deleted.  So an item that is sold out is one row again, or as
+ * many as idem_stock_add was told to make, whose numbers are lower.  It does not
+ * matter to which bucket a quantity goes back: only the sum means anything.
  *
  * A session returns to the bucket that served it last; sessions that meet go
  * elsewhere, at random.
@@ -274,7 +276,7 @@ idem_bucket_move(IdemStore *store, IdemLines *lines, bool wait, bool *waited)
 /*
  * Adds a quantity to an item, spread evenly over at least nbuckets buckets,
  * whose numbers begin at 0: in whole units if it is whole, otherwise in units of
- * its last digit.  The share of a bucket that somebody is at goes to the next.
+ * its last digit.  The share of a bucket that others hold goes to the next.
  */
 void
 idem_bucket_add(IdemStore *store, Datum item, Datum quantity, int nbuckets)
@@ -312,7 +314,7 @@ idem_bucket_add(IdemStore *store, Datum item, Datum quantity, int nbuckets)
 			rest = idem_quantity_subtract(rest, share);
 	}
 
-	/* one that we are at is free to us: this waits only if there is none */
+	/* it waits only if this transaction holds no bucket of the item */
 	if (idem_quantity_compare(rest, idem_zero()) == 0)
 		return;
 	lines = idem_bucket_lines(IDEM_STAT_NO_SOURCE, 1);
@@ -322,8 +324,8 @@ idem_bucket_add(IdemStore *store, Datum item, Datum quantity, int nbuckets)
 
 
 /*
- * Sees whether there is less than a line wants; if not, and if that is seen
- * without reading all buckets, which one will probably serve.
+ * Is there less than a line wants?  If a single bucket is found to have enough,
+ * the others are not read, and the line remembers that bucket.
  */
 static bool
 look(IdemStore *store, Line *line)
@@ -377,8 +379,8 @@ try_lines(void *arg)
 }
 
 /*
- * Does what one line says.  Unless it may be done in parts, nothing is locked
- * but by DONE.  After TAKEN lines say which bucket was in the way.
+ * Does what one line says.  Without in_parts, a bucket stays locked only if the
+ * answer is DONE.  After TAKEN, lines say which bucket to wait for.
  */
 static Tried
 try_line(IdemStore *store, IdemLines *lines, Line *line, bool in_parts)
@@ -573,10 +575,11 @@ sql_read(IdemStore *store, Datum item, Bucket **buckets)
 }
 
 /*
- * Locks a bucket that has a part if nobody is at it, to the end of the
- * subtransaction, or says in it why not.  Directly it is locked as it was read,
- * and else has changed; through SQL it may have changed and is locked all the
- * same, with what it has now, which may be too little.
+ * Locks a bucket that has a part, to the end of the subtransaction, unless
+ * another transaction holds it.  False: taken or changed in it says why not.
+ * The direct route locks the version that was read.  Through SQL the current
+ * version is locked, its quantity is read again, and if that is too little the
+ * bucket counts as changed.
  */
 static bool
 lock_bucket(IdemStore *store, Datum item, Bucket *bucket, Datum part)
@@ -704,9 +707,9 @@ write_bucket(IdemStore *store, Datum item, const Bucket *bucket,
 }
 
 /*
- * Where the number is kept of the bucket of an item that served last; below 0:
- * none.  It is a guess: items share places, and buckets go.  It only decides
- * where looking begins, and that it need not begin by reading them all.
+ * The place where this session keeps the number of the bucket that served an
+ * item last; below 0: it knows none.  The number is a hint, as items share
+ * places and buckets are deleted.  It only decides where reading begins.
  */
 static int16 *
 last_served(Datum item)
@@ -723,7 +726,7 @@ last_served(Datum item)
 							   VARSIZE_ANY_EXHDR(value)) % lengthof(numbers)];
 }
 
-/* Under serializable no bucket serves that our snapshot could vouch for. */
+/* Under serializable: what would serve has changed since our snapshot. */
 static void
 changed_error(Datum item)
 {

@@ -4,16 +4,17 @@
  *	  Waiting for whoever of several transactions ends first.
  *
  * The server has no such wait.  So a buyer takes short naps, 1 to 20 ms, and
- * looks again after each.  Naps have no fixed length: of those who wait for the
- * same bucket one comes first, and need not be the one who began first, but
- * they do not all run at the end of one commit.
+ * looks again after each.  The length of a nap is random, so those who wait for
+ * the same bucket do not all wake up after one commit.  They are not served in
+ * the order in which they came.
  *
- * Who naps is not seen by the deadlock detector.  So after deadlock_timeout
- * milliseconds of naps it really waits, for one of those in the way, chosen at
- * random, and a little longer than deadlock_timeout; then it naps again.  Two
- * transactions of several calls that wait for each other are found in that
- * way, as the second one's wait lasts until the first one is told.  Somebody who
- * idles is waited for no longer than that while enough is free elsewhere.
+ * The deadlock detector does not see a nap.  So after deadlock_timeout
+ * milliseconds of naps the buyer waits for a lock on one of the buckets in the
+ * way, chosen at random, for a little longer than deadlock_timeout; then it naps
+ * again.  If two transactions of several calls wait for each other, the second
+ * one's wait lasts until the first one's detector has run, which finds them.
+ * The wait also ends if the transaction at that bucket only idles; if enough has
+ * become free elsewhere meanwhile, the buyer takes it then.
  *
  * That wait is a lock on the bucket in a subtransaction, which is rolled back
  * whatever comes of it: nothing that was waited for stays locked.
@@ -140,7 +141,7 @@ idem_bucket_wait(IdemPatience *patience, IdemStore *store, Datum source,
 }
 
 
-/* Sleeps for 1 to 20 ms, longer and longer, but not as long as others. */
+/* Sleeps for 1 to 20 ms: longer each time, and for a random part of that. */
 static void
 nap(IdemPatience *patience, double longest)
 {
@@ -158,9 +159,9 @@ nap(IdemPatience *patience, double longest)
 }
 
 /*
- * Waits for a lock, so many milliseconds at most, and does not keep it.  The
- * server has one word for our having waited long enough and for the caller's
- * statement_timeout at the same instant: that one must not be lost.
+ * Waits for a lock, lock->ms milliseconds at most, and does not keep it.  If the
+ * caller's statement_timeout runs out at the same instant, the server reports
+ * the lock's timeout alone; then it is reported here.
  */
 static void
 wait_for_lock(LockWait *lock)
@@ -207,7 +208,7 @@ lock_within(void *arg)
 	(void) idem_plan_execute(IDEM_PLAN_STOCK_LOCK,
 							 idem_store_owner(lock->store), false,
 							 lock->key, NULL, &quantity, &isnull, 1);
-	/* if time was up at the last moment, let it be said here */
+	/* if time was up at the last moment, it is raised here */
 	CHECK_FOR_INTERRUPTS();
 	return IDEM_TAKEN;
 }

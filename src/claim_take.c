@@ -43,10 +43,11 @@ static void write_grant(IdemRow *row, int64 fence, const Interval *ttl);
 
 
 /*
- * Takes a key if it may be taken.  CLAIM_TAKEN: it is, and row is its row after;
- * otherwise what it is, and row says more.  CLAIM_BUSY comes only from a store
- * that is open with IDEM_NO_WAIT_ANSWER, CLAIM_GONE and CLAIM_INVALID only where
- * gone_is_answer is set, and then row says nothing.
+ * Takes a key if it may be taken.  CLAIM_TAKEN: it was taken, and row is as this
+ * call has written it.  Otherwise the answer is the status of the key, and row
+ * is as it was found.  CLAIM_BUSY comes only from a store that is open with
+ * IDEM_NO_WAIT_ANSWER, CLAIM_GONE and CLAIM_INVALID come only where
+ * gone_is_answer is set; with these three, row is not set.
  */
 IdemClaimStatus
 idem_claim_take(IdemStore *store, const Datum *key, const IdemTake *take,
@@ -139,8 +140,9 @@ idem_claim_is_free(const Datum *key, const IdemTake *take, const IdemRow *row,
 }
 
 /*
- * Counts an answer for n keys.  What is taken is counted where that is done,
- * anything else by who answers it, for it may raise instead.
+ * Counts an answer for n keys.  A key that is taken is counted where it is taken.
+ * Any other answer is counted by the function that gives it, because that
+ * function may raise an error instead.
  */
 void
 idem_claim_count(const IdemTake *take, Datum source, IdemClaimStatus status,
@@ -182,9 +184,10 @@ idem_claim_count(const IdemTake *take, Datum source, IdemClaimStatus status,
 
 
 /*
- * Inserts a key that was found absent, if it may run.  CLAIM_OPEN: it is
- * somebody else's after all; look again.  A row that turns out to be too old
- * only now is removed again where that is an answer.
+ * Inserts a key that was found absent, if it may run.  CLAIM_OPEN: another
+ * transaction has inserted it after all; look again.  The policy is asked once
+ * more after the insert.  If the key is too old by then, and that is an answer
+ * and not an error, the row is deleted again.
  */
 static IdemClaimStatus
 insert_new(IdemStore *store, const Datum *key, const IdemTake *take,
@@ -250,8 +253,8 @@ take_free(IdemStore *store, const Datum *key, const IdemTake *take,
 }
 
 /*
- * Refuses another request than the one that was recorded.  Null, which is 0
- * here, is not compared, on either side.
+ * Refuses another request than the one that was recorded.  A null request, 0
+ * here, is not compared, neither the given nor the recorded one.
  */
 static void
 check_request(const Datum *key, const IdemRow *row, Datum request)
@@ -270,8 +273,9 @@ check_request(const Datum *key, const IdemRow *row, Datum request)
 
 /*
  * Makes a row that of a grant as of now.  The grant is flushed at commit,
- * whatever synchronous_commit says: after a crash the same fence would be
- * granted a second time, while the work of the first one has been seen outside.
+ * whatever synchronous_commit says.  If a crash could lose it, the same fence
+ * would be granted a second time, and the work of the first grant may have been
+ * seen outside of the database.
  */
 static void
 write_grant(IdemRow *row, int64 fence, const Interval *ttl)

@@ -10,16 +10,16 @@
  * call, and the others go on.
  *
  * Concurrency.  The orders that are due are read without locking any.  Then
- * each is locked by its key if nobody is at it, judged as it is then, and
- * ended; whoever decides on it meanwhile waits, and finds it expired.  A batch
- * gives back at its end, once for each item, so that those who buy find buckets
- * locked no longer than a commit takes.  All of it is tried in one subtransaction.
- * Should the buckets of some item all be taken, it is rolled back, and the
- * orders are tried one by one.
+ * each is locked by its key, unless another transaction holds it; it is judged
+ * again under the lock, and ended.  A call that would decide on it meanwhile
+ * waits, and finds it expired.  A batch gives back at its end, once for each
+ * item, so buckets stay locked no longer than a commit takes.  All of it is
+ * tried in one subtransaction.  If other transactions hold all buckets of some
+ * item, it is rolled back, and the orders are tried one by one.
  *
- * Those who buy share the processors with it, too.  Somebody who works for long
- * is in the way of those who only need an instant each, so after each commit it
- * rests as long as it has worked.  It has nothing locked then.
+ * Buyers share the processors with this procedure, too, and each needs them only
+ * for an instant.  So after each commit the procedure rests for as long as it
+ * has worked, with nothing locked.
  *
  * Portions Copyright (c) 2026, the idem authors
  *
@@ -117,8 +117,8 @@ idem_stock_expire(PG_FUNCTION_ARGS)
 
 		/*
 		 * Each batch has a transaction of its own, the first one too, and it
-		 * is read committed whatever the session's default: what somebody
-		 * decides on meanwhile would be 40001 above that.
+		 * is read committed whatever the session's default: above that an
+		 * order that is decided meanwhile would raise 40001.
 		 */
 		(void) set_config_option("transaction_isolation", "read committed",
 								 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
@@ -152,7 +152,7 @@ idem_stock_expire(PG_FUNCTION_ARGS)
 			reported = run.removed;
 		}
 
-		/* as long as it has worked, with nothing locked */
+		/* rest as long as it has worked, with nothing locked */
 		if (more)
 		{
 			pgstat_report_wait_start(PG_WAIT_EXTENSION);
@@ -168,9 +168,9 @@ idem_stock_expire(PG_FUNCTION_ARGS)
 
 
 /*
- * Ends up to batch orders that were due at now and come behind a place, which
- * moves on, in memory to keep.  Adds to run what it did, and says whether there
- * may be more.
+ * Ends up to batch orders that were due at now and lie behind place.  Place is
+ * moved behind them; its values are allocated in keep.  Adds what was done to
+ * run, and sets more if there may be more orders.
  */
 static void
 expire_batch(int32 batch, TimestampTz now, Place *place, MemoryContext keep,
@@ -241,7 +241,7 @@ read_due(Due *due, const Place *place, int32 limit)
 }
 
 /*
- * Ends some of the orders, as far as nobody is at them, and gives back what
+ * Ends those of the orders that no other transaction holds, and gives back what
  * they hold: an IdemStep.
  */
 static IdemMoved
@@ -266,8 +266,8 @@ end_orders(void *arg)
 }
 
 /*
- * Ends one order, unless somebody is at it, or it is not due any more, and
- * enters what it holds beside the parts that there are.
+ * Ends one order, unless another transaction holds it or it is no longer due,
+ * and appends what it holds to parts.
  */
 static bool
 end_order(Due *due, const Datum *key, IdemPart **parts, int *n)

@@ -15,17 +15,17 @@
  * that transaction and looks again (store.c); through SQL the insertion itself
  * decides, and waits.  What is known of the order is judged before anything
  * else: "not enough" is only answered if the order is unknown, or lacks the
- * item, after the stock was found short.  Otherwise the retry of the sale of
- * the last unit would be refused.  (A rival that is just making the same order
- * needs no wait here: what it takes still counts as long as it is not
- * committed, so the stock would not have been short.)
+ * item, after the stock was found short.  Otherwise a retry of the order that
+ * took the last unit would be refused.  (A rival that is making the same order
+ * at this moment is not waited for here: until it commits, what it takes still
+ * counts as available, so the stock would not have been found short.)
  *
- * The order's row comes first, inserted or locked, then the buckets, and at
- * last the row is written if it is not as it should be.  Nobody who has written
- * a bucket waits for an order, so single calls do not deadlock (bucket.c).
- * Confirm, release and expire change the row first: the store refuses an update
- * of a version that is not the current one, and whoever changed it gives back,
- * in the same transaction.
+ * A call that holds inserts or locks the order's row first, then takes from the
+ * buckets, and writes the row last if something in it changes.  No call waits
+ * for an order once it has written a bucket, so single calls do not deadlock
+ * (bucket.c).  Confirm, release and expire change the row first.  The store
+ * refuses an update of a version that is not the current one, so only one call
+ * changes it, and that call gives the stock back, in the same transaction.
  *
  * Why the books balance.  What leaves a bucket is in the row of a hold that
  * the same transaction inserts or changes, and what comes back was in one that
@@ -245,8 +245,8 @@ reserve(Order *order)
 }
 
 /*
- * Takes what an order wants whose row we have just inserted.  False: there is
- * not enough after all, and the row is gone.
+ * Takes what is wanted for an order whose row this call has inserted.  False:
+ * there is not enough after all, and the row is deleted again.
  */
 static bool
 take_for_new(IdemStore *holds, IdemStore *stock, Order *order,
@@ -262,7 +262,7 @@ take_for_new(IdemStore *holds, IdemStore *stock, Order *order,
 		return false;
 	}
 
-	/* its time does not run while it waits */
+	/* the time to live counts from the end of the wait */
 	if (waited && order->ttl != NULL)
 		do
 		{
@@ -292,9 +292,9 @@ add_to_order(IdemStore *holds, IdemStore *stock, Order *order, IdemRow *row,
 		return true;
 
 	/*
-	 * A refusal writes nothing, so look before locking.  It may be short
-	 * because the same call elsewhere has taken what is missing: then the
-	 * order, read after that, has it.
+	 * A refusal writes nothing, so look before locking.  If the stock is
+	 * short because the same call in another session has taken what is
+	 * missing, the order, which is read again after that, has it.
 	 */
 	lines = idem_hold_lines(order->key, missing, nmissing, false);
 	if (idem_bucket_short(stock, lines))
@@ -321,7 +321,7 @@ add_to_order(IdemStore *holds, IdemStore *stock, Order *order, IdemRow *row,
 		TimestampTz due = row->nulls[HOLD_EXPIRES_AT] ? DT_NOEND :
 			DatumGetTimestampTz(row->values[HOLD_EXPIRES_AT]);
 
-		/* it has one such time, the earliest of its calls */
+		/* an order has one time at which it ends: the earliest of its calls */
 		idem_hold_set_due(row, order->ttl);
 		if (due < DatumGetTimestampTz(row->values[HOLD_EXPIRES_AT]))
 			row->values[HOLD_EXPIRES_AT] = TimestampTzGetDatum(due);
@@ -332,9 +332,9 @@ add_to_order(IdemStore *holds, IdemStore *stock, Order *order, IdemRow *row,
 }
 
 /*
- * Judges an order that is there against what is wanted: how many items it does
- * not have, which are in missing; below 0 if it was given back.  Both lists
- * are sorted.
+ * Compares an order that is there with what is wanted.  Answers how many items
+ * the order lacks, and puts these into missing; below 0: it was given back.  Both
+ * lists are sorted.
  */
 static int
 judge(const Order *order, const IdemRow *row, IdemPart **missing)

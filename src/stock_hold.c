@@ -10,13 +10,14 @@
  *		released	given back, or never to be made
  *		expired		given back because its time had passed
  *
- * Only held is ever left.  Time decides nothing but whether idem_stock_expire
- * may take an order: as long as it has not, the stock is still there, and the
- * order can be confirmed, amended and renewed.
+ * Only an order that is held changes its status.  Time only decides whether
+ * idem_stock_expire may end an order: as long as it has not, the stock is still
+ * held, and the order can be confirmed, amended and renewed.
  *
- * Items are sorted bytewise, each is there once, and beside each is how much
- * the order has of it, and how much it had when it took the item up, by which
- * a retry is judged.  The latter is null as long as both are the same.
+ * Items are sorted bytewise, and each is there once.  Beside each stands how much
+ * the order has of it (quantities), and how much it had at first (firsts), by
+ * which a retry is judged.  The array firsts is null as long as both are the
+ * same.
  *
  * Portions Copyright (c) 2026, the idem authors
  *
@@ -187,7 +188,7 @@ idem_hold_set_parts(IdemRow *row, const IdemPart *parts, int n)
 	set_array(row, HOLD_FIRSTS, values, n);
 }
 
-/* The lines that take parts for an order, or give them back; but those of nothing. */
+/* The lines that take parts for an order, or give them back; none for a 0. */
 IdemLines *
 idem_hold_lines(const Datum *key, const IdemPart *parts, int n, bool give)
 {
@@ -208,7 +209,7 @@ idem_hold_lines(const Datum *key, const IdemPart *parts, int n, bool give)
 void
 idem_hold_write(IdemStore *holds, IdemRow *row)
 {
-	/* only a trigger can keep it from being written: the store gives up */
+	/* a locked row is only refused by a trigger, and then the store raises */
 	while (!idem_store_update(holds, row, row->values, row->nulls))
 		CHECK_FOR_INTERRUPTS();
 }

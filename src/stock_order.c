@@ -4,11 +4,11 @@
  *	  An order that is there: amended, renewed, confirmed, released, shown.
  *
  * The row of the order comes first (stock.c has the argument).  Amend and renew
- * lock it, and write it at last, when the buckets have been had: the one because it
- * may be short, the other because its time counts from when the wait is over.
- * Confirm and release change it first: the store refuses an update of a version
- * that is not the current one, so of two that decide one wins, and whoever
- * changed it gives back, in the same transaction.
+ * lock it first and write it last: amend, because there may not be enough in the
+ * buckets; renew, because its time counts from the end of the wait for the lock.
+ * Confirm and release change it first.  The store refuses an update of a version
+ * that is not the current one, so of two calls that decide an order one wins,
+ * and that one gives the stock back, in the same transaction.
  *
  * Portions Copyright (c) 2026, the idem authors
  *
@@ -43,8 +43,8 @@ PG_FUNCTION_INFO_V1(idem_stock_lookup);
 /*
  * idem_stock_amend(source, seq, item, quantity numeric, was numeric) -> boolean
  *
- * Makes what a held order has of an item exactly so much.  False: not enough,
- * and nothing has changed.
+ * Has a held order hold exactly this quantity of an item.  False: there is not
+ * enough, and nothing has changed.
  */
 Datum
 idem_stock_amend(PG_FUNCTION_ARGS)
@@ -106,7 +106,7 @@ idem_stock_amend(PG_FUNCTION_ARGS)
 		idem_bucket_line(lines, item, more);
 		if (idem_bucket_short(&stock, lines))
 		{
-			/* or did the same call elsewhere take what is missing? */
+			/* the same call in another session may have taken it */
 			amended = has_now(&holds, key, item, quantity);
 			break;
 		}
@@ -225,7 +225,7 @@ idem_stock_release(PG_FUNCTION_ARGS)
 		idem_store_seek(&holds, key, &row);
 		if (row.presence == IDEM_ABSENT)
 		{
-			/* a mark; or else somebody made the order after all */
+			/* leave a mark; false: the order was made meanwhile */
 			idem_policy_admit(&holds, key, IDEM_KEY_IS_ABSENT);
 			idem_hold_new(key, HOLD_RELEASED, &row);
 			released = idem_store_insert(&holds, row.values, row.nulls);

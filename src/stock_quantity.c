@@ -5,8 +5,8 @@
  *
  * A quantity is a finite number of at most IDEM_QUANTITY_DIGITS digits, at most
  * IDEM_QUANTITY_SCALE of them behind the point.  Without a limit one call could
- * make every later one for the same item dear, for good: sums keep the digits
- * of all that was ever added.
+ * slow down all later ones for the same item: a sum keeps all the digits that
+ * were ever added to it.
  *
  * Portions Copyright (c) 2026, the idem authors
  *
@@ -29,8 +29,8 @@ idem_quantity_arg(FunctionCallInfo fcinfo, int argno, const char *name,
 }
 
 /*
- * Refuses what is no quantity, and answers it without more zeros at the end than
- * there may be digits: those do not count.
+ * Refuses what is no quantity.  Zeros at the end that exceed the limit of digits
+ * are no reason for that; the answer is the value without them.
  */
 Datum
 idem_quantity_check(Datum value, const char *name, bool may_be_zero)

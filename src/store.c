@@ -248,8 +248,8 @@ idem_store_seek(IdemStore *store, const Datum *key, IdemRow *row)
 			return;
 
 		/*
-		 * Whoever finds others at this very key most likely has a duplicate,
-		 * which is a read and stands in no line.
+		 * If another call has this very key reserved, ours is most likely a
+		 * duplicate, which is a read and need not wait for the reservation.
 		 */
 		if (!try_reserve(store, key))
 		{
@@ -475,7 +475,7 @@ idem_store_remove_new(IdemStore *store, IdemRow *row)
 	idem_store_remove(store, row);
 }
 
-/* Another transaction is in the way of one that must not wait. */
+/* Another transaction is in the way, and this call must not wait. */
 void
 idem_store_busy(IdemStore *store, const Datum *key)
 {
@@ -492,7 +492,7 @@ idem_store_busy(IdemStore *store, const Datum *key)
 			 errhint("Try again later, or let the call wait.")));
 }
 
-/* From here on a wait is one for a rival, and counts as what the table says. */
+/* From here to idem_stat_wait_end a wait is counted: for the table's kind. */
 void
 idem_store_begin_wait(const IdemStore *store, const Datum *key)
 {
@@ -541,8 +541,8 @@ probe(IdemStore *store, const Datum *key, Snapshot snapshot, IdemRow *row)
 }
 
 /*
- * Reserves one key if nobody else has it reserved at this moment.  False: not
- * so, and whoever has it is about to insert it, or to find that it is there.
+ * Reserves one key if nobody else has it reserved at this moment.  False: another
+ * call has it reserved, and is about to insert the key or to find it.
  */
 static bool
 try_reserve(IdemStore *store, const Datum *key)
@@ -615,7 +615,7 @@ compare_tags(const void *a, const void *b)
 	return memcmp(a, b, sizeof(LOCKTAG));
 }
 
-/* CONTEXT of what happens to us while we wait: a timeout, a deadlock. */
+/* CONTEXT of an error that ends a wait: a timeout, a deadlock. */
 static void
 describe_wait(void *arg)
 {
