@@ -41,6 +41,7 @@ foreach my $planted (
 	[ 'src/bucket.c', join('', map { "\t$_;\n" } @direct), qr{tables are reached in.*\n(?:.*\n){$#direct}\z} ],
 	[ 'src/bucket.c', "\trel = store->heap;\n", qr{the fields of an IdemStore} ],
 	[ 'src/new.c', qq{#include "store.h"\n}, qr{its map does not name src/new\.c}, 'idem.c' ],
+	[ 'src/stock.h', "extern IdemTable idem_new_table;\n", qr{does not list the statements of idem_new_table}, 'src/statements.c' ],
 	[ 'src/arg.c', "/* */\n" x 800, qr{more than 800 lines} ],
 	[ 'src/idem.h', "/* */\n" x 170, qr{more than 170 lines} ],
 	[ 'idem--1.0.sql', "CREATE OR REPLACE VIEW v AS SELECT 1;\n", qr{never adopts} ],

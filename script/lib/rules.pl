@@ -86,6 +86,7 @@ check_comments();
 check_hermetic($_) for glob 't/*.pl';
 check_page();
 check_map();
+check_statements();
 
 print map { "$_\n" } @found;
 exit(@found ? 1 : 0);
@@ -221,6 +222,18 @@ sub check_map
 	for my $file (grep { $_ ne 'idem.c' } @c)
 	{
 		breach('idem.c', 1, "its map does not name $file") unless $map =~ /^ \*\t\t\Q$file\E\t/m;
+	}
+	return;
+}
+
+# check_statements(): the statements of every table are printed by sql/plans.sql.
+sub check_statements
+{
+	my $listed = join '', lines('src/statements.c');
+
+	for my $table (map { join('', lines($_)) =~ /^extern IdemTable (\w+);/mg } @h)
+	{
+		breach('src/statements.c', 1, "does not list the statements of $table") unless $listed =~ /&$table\b/;
 	}
 	return;
 }
