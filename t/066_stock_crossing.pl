@@ -22,7 +22,7 @@ sub no_deadlock
 
 	cmp_ok($done, '>', 0, "$what: $done transactions");
 	is($node->safe_psql('postgres', 'SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()'), 0, "$what: no deadlock")
-	  or diag($log =~ /(ERROR:  deadlock.*?)(?=\n\d{4}-[^\n]*ERROR|\z)/s);
+	  or diag($log =~ /(ERROR:  deadlock[^\n]*\n(?:\t[^\n]*\n|[^\n]*(?:DETAIL|HINT|CONTEXT|STATEMENT):  [^\n]*\n)*)/);
 	unlike($log, qr/PANIC|(?:ERROR|FATAL):  (?!could not serialize|deadlock)/, "$what: no other error");
 	return;
 }
