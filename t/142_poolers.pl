@@ -23,7 +23,7 @@ my $wanted = $ENV{IDEM_FAULT_KILLS} // 3;
 my $started = time;
 my ($pgbouncer) = grep { -x } map { "$_/pgbouncer" } split(/:/, $ENV{PATH}), '/usr/sbin';
 my $has_cron = -e sharedir() . '/extension/pg_cron.control';
-my ($node, $pooler, $cron);
+my ($node, $pooler, $cron, $last);
 
 sub sharedir
 {
@@ -111,7 +111,10 @@ sub kill_one
 sub under_load
 {
 	my ($what, %options) = @_;
-	my $load = Load->new($node, %options);
+
+	# keys begin anew
+	fresh($last) if $last;
+	my $load = $last = Load->new($node, %options);
 
 	$load->start;
 	foreach my $n (1 .. $wanted)
