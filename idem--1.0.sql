@@ -79,7 +79,7 @@ COMMENT ON COLUMN idem.claim.fence IS 'number of the latest attempt; 0 if claime
 COMMENT ON COLUMN idem.claim.claimed_at IS 'when the key was claimed, or the latest attempt granted';
 COMMENT ON COLUMN idem.claim.completed_at IS 'when it was answered, failed or cancelled';
 COMMENT ON COLUMN idem.claim.lease_until IS 'status r: when the attempt expires';
-COMMENT ON COLUMN idem.claim.request IS 'first 16 bytes of a SHA-256 over the request';
+COMMENT ON COLUMN idem.claim.request IS 'of the request: 8 bytes of a SHA-256 over its value, and a hash of its bytes, 8';
 COMMENT ON COLUMN idem.claim.response IS 'the recorded answer, byte for byte';
 COMMENT ON COLUMN idem.claim.unsettled_since IS 'claimed_at while an attempt runs, has expired or gave the key back; otherwise null';
 

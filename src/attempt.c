@@ -83,7 +83,7 @@ idem_begin(PG_FUNCTION_ARGS)
 	take.ttl = idem_arg_interval(fcinfo, 2, "ttl");
 	take.takeover = idem_arg_bool(fcinfo, 4, "takeover");
 	wait = idem_arg_bool(fcinfo, 5, "wait");
-	take.request = idem_arg_digest(fcinfo, 3);
+	take.request = idem_arg_request(fcinfo, 3);
 	idem_store_open(&store, &idem_claim_table, IDEM_WRITE, wait);
 	status = idem_claim_take(&store, key, &take, &row);
 	if (status != CLAIM_TAKEN)

@@ -53,7 +53,7 @@ idem_claim(PG_FUNCTION_ARGS)
 
 	idem_claim_key(fcinfo, key);
 	wait = idem_arg_bool(fcinfo, 3, "wait");
-	take.request = idem_arg_digest(fcinfo, 2);
+	take.request = idem_arg_request(fcinfo, 2);
 
 	idem_store_open(&store, &idem_claim_table, IDEM_WRITE, wait);
 	status = idem_claim_take(&store, key, &take, &row);

@@ -66,7 +66,7 @@ typedef struct IdemTake
 {
 	IdemClaimStatus status;		/* of the row that is made: done, running or
 								 * cancelled */
-	Datum		request;		/* its digest; 0: none was given */
+	Jsonb	   *request;		/* NULL: none was given */
 	const Interval *ttl;		/* of an attempt; NULL: of none */
 	bool		takeover;		/* an attempt may have an expired key */
 	bool		gone_is_answer; /* … and invalid too, in place of an error */
@@ -85,7 +85,8 @@ extern void idem_claim_count(const IdemTake *take, Datum source,
 							 IdemClaimStatus status, uint64 n);
 
 /* digest.c: what is kept of a request */
-extern Datum idem_arg_digest(FunctionCallInfo fcinfo, int argno);
+extern Jsonb *idem_arg_request(FunctionCallInfo fcinfo, int argno);
 extern Datum idem_digest(Jsonb *request);
+extern bool idem_digest_is_of(Datum kept, Jsonb *request);
 
 #endif							/* IDEM_CLAIM_H */

@@ -109,8 +109,7 @@ call_or_replay(FunctionCallInfo fcinfo, Datum *response)
 	wait = idem_arg_bool(fcinfo, 4, "wait");
 	function = PG_GETARG_OID(2);
 	request = PG_GETARG_JSONB_P(3);
-	take.request = PG_ARGISNULL(5) ? idem_digest(request) :
-		idem_arg_digest(fcinfo, 5);
+	take.request = PG_ARGISNULL(5) ? request : idem_arg_request(fcinfo, 5);
 
 	idem_store_open(&store, &idem_claim_table, IDEM_WRITE, wait);
 	status = idem_claim_take(&store, key, &take, &row);

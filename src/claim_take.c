@@ -38,7 +38,9 @@ static IdemClaimStatus insert_new(IdemStore *store, const Datum *key,
 								  const IdemTake *take, IdemRow *row);
 static IdemClaimStatus take_free(IdemStore *store, const Datum *key,
 								 const IdemTake *take, IdemRow *row);
-static void check_request(const Datum *key, const IdemRow *row, Datum request);
+static void set_request(IdemRow *row, Jsonb *request);
+static void check_request(const Datum *key, const IdemRow *row,
+						  Jsonb *request);
 static void write_grant(IdemRow *row, int64 fence, const Interval *ttl);
 
 
@@ -116,8 +118,7 @@ idem_claim_new_row(const Datum *key, const IdemTake *take, IdemRow *row)
 	idem_claim_set(row, CLAIM_FENCE, false, Int64GetDatum(0));
 	idem_claim_set(row, take->status == CLAIM_CANCELLED ?
 				   CLAIM_COMPLETED_AT : CLAIM_CLAIMED_AT, false, now);
-	idem_claim_set(row, CLAIM_REQUEST, take->request == (Datum) 0,
-				   take->request);
+	set_request(row, take->request);
 	if (take->ttl != NULL)
 		write_grant(row, 1, take->ttl);
 }
@@ -224,8 +225,7 @@ take_free(IdemStore *store, const Datum *key, const IdemTake *take,
 		if (!idem_store_lock(store, row, IDEM_LOCK_UPDATE))
 			return CLAIM_OPEN;
 		if (open || row->nulls[CLAIM_REQUEST])
-			idem_claim_set(row, CLAIM_REQUEST, take->request == (Datum) 0,
-						   take->request);
+			set_request(row, take->request);
 		write_grant(row, DatumGetInt64(row->values[CLAIM_FENCE]) + 1,
 					take->ttl);
 	}
@@ -252,15 +252,23 @@ take_free(IdemStore *store, const Datum *key, const IdemTake *take,
 	return CLAIM_TAKEN;
 }
 
+/* Keeps of the request what another one is compared with. */
+static void
+set_request(IdemRow *row, Jsonb *request)
+{
+	idem_claim_set(row, CLAIM_REQUEST, request == NULL,
+				   request == NULL ? (Datum) 0 : idem_digest(request));
+}
+
 /*
- * Refuses another request than the one that was recorded.  A null request, 0
- * here, is not compared, neither the given nor the recorded one.
+ * Refuses another request than the one that was recorded.  A null request, the
+ * given or the recorded one, is not compared.
  */
 static void
-check_request(const Datum *key, const IdemRow *row, Datum request)
+check_request(const Datum *key, const IdemRow *row, Jsonb *request)
 {
-	if (request == (Datum) 0 || row->nulls[CLAIM_REQUEST] ||
-		idem_same_bytes(request, row->values[CLAIM_REQUEST]))
+	if (request == NULL || row->nulls[CLAIM_REQUEST] ||
+		idem_digest_is_of(row->values[CLAIM_REQUEST], request))
 		return;
 	idem_stat_count_now(IDEM_STAT_CLAIM_OTHER_REQUEST, key[CLAIM_SOURCE]);
 	ereport(ERROR,
