@@ -114,7 +114,7 @@ idem_stat_counters(PG_FUNCTION_ARGS)
 
 	for (int i = 0; i < nsources; i++)
 	{
-		if (sources[i].len > 0 && i < TOP_SOURCES)
+		if (i < TOP_SOURCES && sources[i].len > 0)
 			put_source(rsinfo, &sources[i], since);
 		else
 		{
