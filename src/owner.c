@@ -44,7 +44,7 @@ static struct
 {
 	Oid			role;
 	char		name[VARHDRSZ + NAMEDATALEN] pg_attribute_aligned(4);
-}			current = {InvalidOid};
+}			current = {.role = InvalidOid};
 
 static const text *current_name(void);
 static void invalidate(Datum arg, int cacheid, uint32 hashvalue);
