@@ -36,8 +36,8 @@
  * whatever the order of items and buckets.  A transaction that makes several
  * calls keeps the buckets of the earlier ones.  This argument does not cover it;
  * the server's deadlock detector does (bucket_wait.c).  Nor does it cover
- * sessions on different routes: an update through SQL may wait in its unique
- * check for one that has tried directly to insert the same row
+ * sessions on different routes: whoever writes an order through SQL may wait in
+ * the unique check for one that has tried directly to make the same order
  * (doc/concurrency-store.md).
  *
  * Buckets come and go.  A buyer who had to wait leaves half of what remains in
@@ -103,6 +103,12 @@ typedef struct Line
 	Bucket		one;			/* that one; direct route */
 } Line;
 
+typedef struct NewBucket
+{
+	IdemStore  *store;
+	Datum		values[STOCK_COLUMNS];
+} NewBucket;
+
 struct IdemLines
 {
 	Datum		source;			/* that waits are counted for */
@@ -158,6 +164,7 @@ static bool fill_another(IdemStore *store, Datum item, Datum quantity,
 						 Bucket *buckets, int n);
 static bool insert_bucket(IdemStore *store, Datum item, int32 number,
 						  Datum quantity);
+static IdemMoved insert_row(void *arg);
 static void write_bucket(IdemStore *store, Datum item, const Bucket *bucket,
 						 Datum quantity);
 static int16 *last_served(Datum item);
@@ -679,14 +686,28 @@ fill_another(IdemStore *store, Datum item, Datum quantity, Bucket *buckets,
 	return false;
 }
 
+/*
+ * Makes a bucket, unless somebody else is making one of that number.  What is
+ * then in vain is rolled back: a row that is only deleted would keep whoever
+ * updates the other one through SQL waiting until our transaction ends.
+ */
 static bool
 insert_bucket(IdemStore *store, Datum item, int32 number, Datum quantity)
 {
-	Datum		values[STOCK_COLUMNS] = {item, Int32GetDatum(number), quantity};
-	bool		nulls[STOCK_COLUMNS] = {false};
+	NewBucket	bucket = {store, {item, Int32GetDatum(number), quantity}};
 
 	idem_store_next_key(store);
-	return idem_store_insert(store, values, nulls);
+	return idem_bucket_attempt(insert_row, &bucket) == IDEM_MOVED;
+}
+
+static IdemMoved
+insert_row(void *arg)
+{
+	const NewBucket *bucket = arg;
+	const bool	nulls[STOCK_COLUMNS] = {false};
+
+	return idem_store_insert(bucket->store, bucket->values, nulls) ?
+		IDEM_MOVED : IDEM_TAKEN;
 }
 
 /* Writes the quantity of a bucket that we have locked; an empty one may go. */
