@@ -8,7 +8,7 @@
 use strict;
 use warnings;
 
-# What nobody waits for.
+# Whom most functions wait for.
 my $row_or_key = 'for a transaction that is at the same key';
 
 # Functions, by family, in the order of the page; of each what it writes and whom it waits for. Those that read are in %reads.
@@ -86,7 +86,7 @@ my %error = (
 	ID422 => 'same key, different request',
 	ID429 => 'too many tokens asked for',
 	ID460 => 'transition is not allowed',
-	'0A000' => 'a rule replaces the statement',
+	'0A000' => 'a rule replaces the statement; `idem_distribute` without Citus',
 	22001 => 'the column does not hold the value whole',
 	22003 => 'a number out of range',
 	22004 => 'NULL where a value is needed',
@@ -96,6 +96,7 @@ my %error = (
 	23505 => 'another unique index, of the table',
 	23514 => 'a check, of the table',
 	'23P01' => 'an exclusion constraint, of the table',
+	25000 => 'a call in a parallel worker',
 	25001 => '`CALL` inside a transaction block',
 	25006 => 'a standby, or a read-only transaction',
 	'39P01' => 'a trigger that is made wrongly, or that changes or suppresses what must be written',
@@ -107,8 +108,9 @@ my %error = (
 	42804 => 'a type that will not do; the HINT has the cast',
 	42809 => 'not a table, not that kind of function, or a generated column',
 	42883 => 'no such function',
-	'42P10' => 'no unique index that finds one row',
-	55000 => 'there is no key to sign with',
+	'42P01' => 'the table was dropped, perhaps one of idem\'s own',
+	'42P10' => 'no unique index that finds one row, also of a table of idem\'s own',
+	55000 => 'no secret to sign a token with; a deferrable constraint, for `idem_insert`; for `idem_distribute`, what is in its way',
 	55006 => 'the table was altered by what it runs itself',
 	'55P03' => '`lock_timeout`; `wait => false` raises ID409 instead',
 	57014 => 'cancelled, or `statement_timeout`');
@@ -140,7 +142,10 @@ Every function, from the catalog of the extension: `script/reference` writes thi
 the schema of the functions; idem's own tables are in the schema `idem`, which only their owner may touch.
 
 * Arguments can be given by name (`wait => false`). Those with a DEFAULT can be left out.
-* `anycompatible`: a key; text, varchar, smallint, integer, bigint, uuid, an untyped literal or parameter. Any other type raises 42804.
+* `anycompatible`: a key; text, varchar, smallint, integer, bigint, uuid, a domain over one of these, an untyped literal or parameter. Any other type raises 42804.
+* `jsonb` is what is compared (requests), `json` what is replayed byte for byte (answers).
+* An interval is elapsed time, whatever the session's TimeZone: a day is 24 hours, a month 30 days, twelve months 365.25 days.
+* A transaction *is at* a key, an order, a lock or a row if it has written or locked its row and has not ended.
 * Every function may raise what waiting can raise: 40P01, 55P03, 57014.
 * *Everybody*: PUBLIC may execute it, and `REVOKE` can change that. *Administrators*: the owner of the extension, superusers, and roles that were
   granted EXECUTE. What a role has recorded is open to roles that may act as it; others get 42501.
