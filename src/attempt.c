@@ -84,7 +84,8 @@ idem_begin(PG_FUNCTION_ARGS)
 	take.takeover = idem_arg_bool(fcinfo, 4, "takeover");
 	wait = idem_arg_bool(fcinfo, 5, "wait");
 	take.request = idem_arg_request(fcinfo, 3);
-	idem_store_open(&store, &idem_claim_table, IDEM_WRITE, wait);
+	idem_store_open(&store, &idem_claim_table, IDEM_WRITE,
+					wait ? IDEM_WAIT : IDEM_NO_WAIT);
 	status = idem_claim_take(&store, key, &take, &row);
 	if (status != CLAIM_TAKEN)
 		idem_claim_count(&take, key[CLAIM_SOURCE], status, 1);

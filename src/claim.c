@@ -55,7 +55,8 @@ idem_claim(PG_FUNCTION_ARGS)
 	wait = idem_arg_bool(fcinfo, 3, "wait");
 	take.request = idem_arg_request(fcinfo, 2);
 
-	idem_store_open(&store, &idem_claim_table, IDEM_WRITE, wait);
+	idem_store_open(&store, &idem_claim_table, IDEM_WRITE,
+					wait ? IDEM_WAIT : IDEM_NO_WAIT);
 	status = idem_claim_take(&store, key, &take, &row);
 
 	/* what the idem_call above us runs without a lease is taken, as our own */

@@ -111,7 +111,8 @@ call_or_replay(FunctionCallInfo fcinfo, Datum *response)
 	request = PG_GETARG_JSONB_P(3);
 	take.request = PG_ARGISNULL(5) ? request : idem_arg_request(fcinfo, 5);
 
-	idem_store_open(&store, &idem_claim_table, IDEM_WRITE, wait);
+	idem_store_open(&store, &idem_claim_table, IDEM_WRITE,
+					wait ? IDEM_WAIT : IDEM_NO_WAIT);
 	status = idem_claim_take(&store, key, &take, &row);
 	if (status == CLAIM_TAKEN)
 	{
