@@ -48,6 +48,7 @@
 #define ULID_LEN			26
 
 static bool read_uuidv7(const char *key, int len, int64 *ms);
+static int	hex_digit(char c);
 static bool read_ulid(const char *key, int len, int64 *ms);
 static bool read_unix(const char *key, int len, int64 *ms);
 static bool read_snowflake(const char *key, int len, int64 epoch_ms, int64 *ms);
@@ -165,20 +166,31 @@ read_uuidv7(const char *key, int len, int64 *ms)
 	*ms = 0;
 	for (int i = 0; i < UUID_LEN; i++)
 	{
-		unsigned char c = key[i];
+		int			digit;
 
 		if (i == 8 || i == 13 || i == 18 || i == 23)
 		{
-			if (c != '-')
+			if (key[i] != '-')
 				return false;
 			continue;
 		}
-		if (!isxdigit(c))
+		digit = hex_digit(key[i]);
+		if (digit < 0)
 			return false;
 		if (i < 13)
-			*ms = *ms * 16 + (isdigit(c) ? c - '0' : (c | 0x20) - 'a' + 10);
+			*ms = *ms * 16 + digit;
 	}
 	return true;
+}
+
+/* The value of a hexadecimal digit, -1 if it is none; in any locale. */
+static int
+hex_digit(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	c |= 0x20;
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
 static bool
