@@ -249,7 +249,7 @@ LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
 AS 'MODULE_PATHNAME', 'idem_claim';
 
 COMMENT ON FUNCTION @extschema@.idem_claim(pg_catalog.text, pg_catalog.anycompatible, pg_catalog.jsonb, pg_catalog.bool) IS
-'claims a key (source: 1 to 255 bytes; seq: text, varchar, smallint, integer, bigint or uuid, 1 to 1024 bytes as text) for this transaction; true: the caller is the first and does the work, false: it was done, or this transaction has claimed it; request: compared with the one recorded, null is not compared, and that of an open key is replaced; wait: wait for a transaction that holds the key, or raise ID409 at once; errors: 22004, 22023, 25006, 40001, 42501, 42804 for another type of seq, ID409 if an attempt holds the key, ID410 if the key is older than what is remembered, ID422';
+'claims a key (source: 1 to 255 bytes; seq: text, varchar, smallint, integer, bigint or uuid, 1 to 1024 bytes as text) for this transaction; true: the caller is the first and does the work, false: the key is done, failed or cancelled, or this transaction has claimed it; request: compared with the one recorded, null is not compared, and that of an open key is replaced; wait: wait for a transaction that holds the key, or raise ID409 at once; errors: 22004, 22023, 25006, 40001, 42501, 42804 for another type of seq, ID409 if an attempt holds the key, or without wait a transaction does, ID410 if the key is older than what is remembered, ID422';
 
 CREATE FUNCTION @extschema@.idem_claim_batch(source pg_catalog.text, seqs pg_catalog.anycompatiblearray, wait pg_catalog.bool DEFAULT true, OUT seq pg_catalog.text, OUT claimed pg_catalog.bool, OUT status pg_catalog.text)
 RETURNS SETOF pg_catalog.record
@@ -289,7 +289,7 @@ LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
 AS 'MODULE_PATHNAME', 'idem_call';
 
 COMMENT ON FUNCTION @extschema@.idem_call(pg_catalog.text, pg_catalog.anycompatible, pg_catalog.regproc, pg_catalog.jsonb, pg_catalog.bool, pg_catalog.jsonb) IS
-'claims the key, runs function(request) as the caller, records its answer and returns it; for a duplicate returns the recorded answer and runs nothing; function takes one json or jsonb, further arguments taking their defaults, and returns json or jsonb, null being recorded as JSON null; an overloaded one is named by ''name(jsonb)''::regprocedure; wait: wait for a transaction that holds the key, or raise ID409 at once; compare: compared with the one recorded, in place of request; null if another transaction claimed the key and gave no answer; errors: 22004, 22023, 25006, 40001, 42501, 42804, 42809, 42883, ID409 also if this transaction has claimed the key and not answered it, ID410 if the key is older than what is remembered, ID412 if the key was cancelled, ID422, and whatever the function raises';
+'claims the key, runs function(request) as the caller, records its answer and returns it; for a duplicate returns the recorded answer, null if there is none because another transaction only claimed the key, and runs nothing; function takes one json or jsonb, further arguments taking their defaults, and returns json or jsonb, null being recorded as JSON null; an overloaded one is named by ''name(jsonb)''::regprocedure; wait: wait for a transaction that holds the key, or raise ID409 at once; compare: compared with the one recorded, in place of request; errors: 22004, 22023, 25006, 40001, 42501, 42804, 42809, 42883, ID409 also if this transaction has claimed the key and not answered it, ID410 if the key is older than what is remembered, ID412 if the key was cancelled, ID422, and whatever the function raises';
 
 CREATE FUNCTION @extschema@.idem_handle(source pg_catalog.text, seq pg_catalog.anycompatible, function pg_catalog.regproc, request pg_catalog.jsonb, wait pg_catalog.bool DEFAULT true, compare pg_catalog.jsonb DEFAULT NULL, OUT replayed pg_catalog.bool, OUT response pg_catalog.json)
 RETURNS pg_catalog.record
@@ -332,7 +332,7 @@ LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
 AS 'MODULE_PATHNAME', 'idem_policy';
 
 COMMENT ON FUNCTION @extschema@.idem_policy(pg_catalog.text, pg_catalog.interval, pg_catalog.text, pg_catalog.timestamptz) IS
-'for administrators: makes or changes the policy of a source; null leaves what was set; retention: how long its keys are remembered, needed for a new policy; key_time: how the time of a key is read from it: uuidv7, ulid, unix, snowflake, snowflake:EPOCH_MS, date, or none; a key that is not on record is then refused with ID410 unless it is newer than the retention and the mark; not_before: raises the mark, which never falls; waits for the batch of a purge; errors: 22004, 22023, 25006';
+'for administrators: makes or changes the policy of a source; null leaves what was set; retention: how long its keys are remembered, needed for a new policy; key_time: how the time of a key is read from it: uuidv7, ulid, unix, snowflake, snowflake:EPOCH_MS, date, or none; a key that is not on record is then refused, with 22023 if it has no such time, and with ID410 unless its time is later than both the mark and now less the retention; not_before: raises the mark, which never falls; waits for the batch of a purge; errors: 22004, 22023, 25006';
 
 CREATE FUNCTION @extschema@.idem_policy_drop(source pg_catalog.text)
 RETURNS pg_catalog.bool
@@ -360,7 +360,7 @@ LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
 AS 'MODULE_PATHNAME', 'idem_token_issue';
 
 COMMENT ON FUNCTION @extschema@.idem_token_issue(pg_catalog.text, pg_catalog.text, pg_catalog.interval, pg_catalog.int4, pg_catalog.interval) IS
-'a token, 88 characters that are safe in a URL, good once for purpose (1 to 255 bytes) and subject (0 to 255 bytes) until ttl has passed; max_issues: how many may be issued for (purpose, subject) in a window of per, null for no limit; without a limit writes nothing and works on a standby; errors: 22004, 22023, 25006 and 40001 with a limit, 55000 if there is no key, ID429 if there were too many';
+'a token, 88 characters that are safe in a URL, good once for purpose (1 to 255 bytes) and subject (0 to 255 bytes) until ttl has passed; max_issues: how many may be issued for (purpose, subject) in a window of per, null for no limit; without a limit writes nothing and works on a standby; errors: 22004, 22023, 25006 and 40001 with a limit, 55000 if there is no secret to sign with, ID429 if there were too many';
 
 CREATE FUNCTION @extschema@.idem_token_consume(token pg_catalog.text, purpose pg_catalog.text, subject pg_catalog.text DEFAULT '')
 RETURNS pg_catalog.bool
@@ -467,7 +467,7 @@ LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
 AS 'MODULE_PATHNAME', 'idem_lock_renew';
 
 COMMENT ON FUNCTION @extschema@.idem_lock_renew(pg_catalog.text, pg_catalog.int8, pg_catalog.interval) IS
-'gives a lock that is held with this fence ttl more time, counted from now; false: it is no longer held (expired, released, taken over); errors: 22004, 22023, 25006, 40001, 42501';
+'gives a lock that is held with this fence ttl more time, counted from now; false: it is no longer held (expired, released, broken, taken over); errors: 22004, 22023, 25006, 40001, 42501';
 
 CREATE FUNCTION @extschema@.idem_lock_check(name pg_catalog.text, fence pg_catalog.int8)
 RETURNS pg_catalog.void
@@ -483,7 +483,7 @@ LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 1000
 AS 'MODULE_PATHNAME', 'idem_unlock';
 
 COMMENT ON FUNCTION @extschema@.idem_unlock(pg_catalog.text, pg_catalog.int8) IS
-'gives a lock that is held with this fence back; false: it is no longer held (expired, released, taken over); errors: 22004, 22023, 25006, 40001, 42501';
+'gives a lock that is held with this fence back; false: it is no longer held (expired, released, broken, taken over); errors: 22004, 22023, 25006, 40001, 42501';
 
 CREATE FUNCTION @extschema@.idem_lock_lookup(name pg_catalog.text, OUT held pg_catalog.bool, OUT fence pg_catalog.int8, OUT locked_at pg_catalog.timestamptz, OUT lease_until pg_catalog.timestamptz, OUT owner pg_catalog.name)
 RETURNS pg_catalog.record

@@ -492,7 +492,7 @@ signing_secret(char *id)
 							  row.values, row.nulls, KEY_COLUMNS) == 0)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("there is no key to sign tokens with"),
+					 errmsg("there is no secret to sign tokens with"),
 					 errdetail("Table \"idem.token_key\" has no row without \"verify_until\"."),
 					 errhint("Have an administrator call idem_token_rekey.")));
 		key = row.values[KEY_ID];

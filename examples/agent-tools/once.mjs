@@ -33,6 +33,8 @@ export async function outside(pool, source, key, request, work, ttl = '30 second
     'SELECT * FROM idem_begin($1, $2, $3::interval, $4::jsonb, takeover => false)', [source, key, ttl, JSON.stringify(request)]);
   if (attempt.status === 'done') return { ...attempt.response, repeated: true };
   if (attempt.status === 'running') throw new Error('It is being done right now. Ask again in a moment.');
+  if (attempt.status === 'failed' || attempt.status === 'cancelled')
+    throw new Error(`This was settled as ${attempt.status}, and will not be done.`);
   if (attempt.status !== 'granted')
     throw new Error(`Nobody knows whether this was done (${attempt.status}). Do not try another way: a human has to settle ${source} ${key}.`);
 

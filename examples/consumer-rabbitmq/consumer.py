@@ -3,6 +3,7 @@
 A batch is one transaction: the keys, the work and what is set aside commit together, and then the batch is acknowledged. If the consumer
 dies in between, the messages come again and their keys are known. PGHOST, … say where the database is, AMQP where the broker is.
 """
+import hashlib
 import json
 import os
 
@@ -21,6 +22,10 @@ def handle(db, message, body):
     db.execute('UPDATE account SET balance = balance + %s WHERE name = %s', (order['amount'], order['account']))
 
 
+def usable(message):
+    return bool(message) and '\0' not in message
+
+
 def set_aside(db, message, body, why):
     db.execute('INSERT INTO set_aside VALUES (%s, %s, %s) ON CONFLICT DO NOTHING', (message, body, why))
 
@@ -28,6 +33,10 @@ def set_aside(db, message, body, why):
 def work(db, batch):
     """Works on a batch of (message id, body); one that cannot be worked on is set aside and does not stop the others."""
     with db.transaction():
+        for message, body in batch:
+            if not usable(message):
+                set_aside(db, f'without id: {hashlib.sha256(body).hexdigest()}', body, 'it has no message id')
+        batch = [(message, body) for message, body in batch if usable(message)]
         keys = [message for message, _ in batch]
         claims = db.execute('SELECT claimed, status FROM idem_claim_batch(%s, %s::text[])', (QUEUE, keys)).fetchall()
         for (message, body), (claimed, status) in zip(batch, claims):
@@ -51,7 +60,7 @@ def consume(work):
     batch = []
     for method, properties, body in channel.consume(QUEUE, inactivity_timeout=0.1):
         if method is not None:
-            batch.append((properties.message_id or '', body))
+            batch.append((properties.message_id, body))
             last = method.delivery_tag
         if batch and (method is None or len(batch) == PREFETCH):
             work(db, batch)
