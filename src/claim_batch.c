@@ -260,7 +260,8 @@ take_free_run(IdemStore *store, Batch *batch, int first)
 		if (row->presence == IDEM_ABSENT)
 		{
 			status = idem_claim_admit(store, key, &batch->take,
-									  IDEM_KEY_IS_ABSENT);
+									  nabsent == 0 ? IDEM_KEY_IS_ABSENT :
+									  IDEM_KEY_IS_ABSENT_TOO);
 			if (status == CLAIM_TAKEN)
 			{
 				idem_claim_new_row(key, &batch->take, row);

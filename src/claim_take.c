@@ -98,7 +98,7 @@ idem_claim_admit(const IdemStore *store, const Datum *key,
 				return CLAIM_INVALID;
 			break;
 	}
-	idem_policy_admit(store, key, moment);
+	idem_policy_refuse(store, key);
 	return CLAIM_TAKEN;			/* the clock was set back meanwhile */
 }
 

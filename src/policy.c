@@ -40,8 +40,11 @@
  *	   they do not, so the time is judged once more when the row is inserted:
  *	   from then on the unique index holds the key, and a removal that let the
  *	   row in was committed before.  Directly that is only done if a policy was
- *	   changed meanwhile.  Through SQL it is the only time that it is done,
- *	   for there the insert is what waits for an uncommitted rival.
+ *	   changed since the first of the keys that are inserted together was
+ *	   judged, and then for all of them: that the cache is up to date by now
+ *	   does not say that they were judged by it.  Through SQL it is the only
+ *	   time that it is done, for there the insert is what waits for an
+ *	   uncommitted rival.
  *	4. A removal that is rolled back, by a crash too, leaves the record; the mark
  *	   may stay, which only refuses more.  On a standby that is promoted both
  *	   are there in the order in which they were committed.
@@ -146,6 +149,8 @@ static bool cache_any = false;	/* is there a policy with a key_time? */
 static Oid	policy_relid = InvalidOid;
 static uint64 generation = 1;	/* grows with each invalidation */
 static uint64 cache_generation = 0; /* what is kept is of this one */
+static uint64 judged_generation = 0;	/* by which the first key of those
+										 * that are being inserted was judged */
 
 static void invalidate(Datum arg, Oid relid);
 static bool find_policy(Datum source, Oid owner, PolicyRow *row);
@@ -306,16 +311,23 @@ IdemKeyAge
 idem_policy_judge(const IdemStore *store, const Datum *key,
 				  IdemKeyMoment moment)
 {
+	bool		absent = moment == IDEM_KEY_IS_ABSENT ||
+		moment == IDEM_KEY_IS_ABSENT_TOO;
+	bool		direct = idem_store_is_direct(store);
 	Judgement	judgement;
+	IdemKeyAge	age = IDEM_KEY_NEW;
 
-	if (moment == IDEM_KEY_IS_ABSENT && !idem_store_is_direct(store))
+	if (absent && !direct)
 		return IDEM_KEY_NEW;
 	AcceptInvalidationMessages();
-	if (cache_generation == generation &&
-		(!cache_any ||
-		 (moment == IDEM_KEY_IS_INSERTED && idem_store_is_direct(store))))
+	if (moment == IDEM_KEY_IS_INSERTED && direct &&
+		judged_generation == generation)
 		return IDEM_KEY_NEW;
-	return judge(key, &judgement);
+	if (cache_generation != generation || cache_any)
+		age = judge(key, &judgement);
+	if (moment == IDEM_KEY_IS_ABSENT)
+		judged_generation = cache_generation;
+	return age;
 }
 
 /* The same where a key that must not run is an error. */
@@ -323,10 +335,20 @@ void
 idem_policy_admit(const IdemStore *store, const Datum *key,
 				  IdemKeyMoment moment)
 {
+	if (idem_policy_judge(store, key, moment) != IDEM_KEY_NEW)
+		idem_policy_refuse(store, key);
+}
+
+/*
+ * The error for a key that was just judged not to run.  It judges once more, for
+ * what the error says, and returns if the key may run by now, as after the
+ * clock was set back.
+ */
+void
+idem_policy_refuse(const IdemStore *store, const Datum *key)
+{
 	Judgement	judgement;
 
-	if (idem_policy_judge(store, key, moment) == IDEM_KEY_NEW)
-		return;
 	switch (judge(key, &judgement))
 	{
 		case IDEM_KEY_NEW:

@@ -48,6 +48,7 @@ typedef enum IdemKeyAge
 typedef enum IdemKeyMoment
 {
 	IDEM_KEY_IS_ABSENT,			/* found absent, and reserved */
+	IDEM_KEY_IS_ABSENT_TOO,		/* ... to be inserted together with others */
 	IDEM_KEY_IS_INSERTED,		/* our own row is there */
 	IDEM_KEY_IS_READ			/* found absent by a call that inserts nothing */
 } IdemKeyMoment;
@@ -57,6 +58,7 @@ extern IdemKeyAge idem_policy_judge(const IdemStore *store, const Datum *key,
 									IdemKeyMoment moment);
 extern void idem_policy_admit(const IdemStore *store, const Datum *key,
 							  IdemKeyMoment moment);
+extern void idem_policy_refuse(const IdemStore *store, const Datum *key);
 extern void idem_policy_check_gone(const IdemStore *store, const Datum *key);
 
 /* policy.c: all policies, for the purge */

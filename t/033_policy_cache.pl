@@ -82,4 +82,54 @@ for my $route (qw(off on))
 	$_->end for @sessions;
 }
 
+# Between the look at a policy and the insertion: the call stands still there, for it must read the catalog of roles, whose cache was made stale, and
+# which is locked. (Nobody can connect meanwhile, or ask for anything that depends on who asks.)
+$node->safe_psql('postgres', q{CREATE ROLE stopped LOGIN; SELECT idem_stock_add('thing', 100)});
+for my $route (qw(off on))
+{
+	my ($admin, $client) = (IdemTest::Session->new($node), IdemTest::Session->new($node, user => 'stopped'));
+	my $key = q{extract(epoch FROM clock_timestamp() - interval '%d seconds')::bigint};
+	my @calls = (
+		[ 'claim', "SELECT pg_advisory_xact_lock_shared(1), idem_claim('s', $key || '-c')", qr/^ERROR ID410$/ ],
+		[ 'begin', "SELECT pg_advisory_xact_lock_shared(1), (idem_begin('s', $key || '-b')).status", qr/^ERROR ID410$/ ],
+		[ 'cancel', "SELECT pg_advisory_xact_lock_shared(1), idem_cancel('s', $key || '-a')", qr/^ERROR ID410$/ ],
+		[ 'batch', "SELECT pg_advisory_xact_lock_shared(1), idem_claim_batch('s', ARRAY[$key || '-1', $key || '-2', $key || '-3'])", qr/^(?:[^\n]*,gone\)\n?){3}$/ ],
+		[ 'reserve', "SELECT pg_advisory_xact_lock_shared(1), idem_stock_reserve('s', $key || '-r', 'thing', 1)", qr/^ERROR ID410$/ ],
+		[ 'release', "SELECT pg_advisory_xact_lock_shared(1), idem_stock_release('s', $key || '-l')", qr/^ERROR ID410$/ ]);
+
+	$client->ask("SET idem.force_sql = $route");
+	$admin->ask(q{SELECT idem_policy('s', '1 hour', 'unix')});
+	$admin->ask(q{CREATE FUNCTION pg_temp.until_waits(kind text) RETURNS void LANGUAGE plpgsql AS $$
+		BEGIN
+			WHILE NOT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND locktype = kind AND (kind <> 'relation' OR relation = 'pg_authid'::regclass)) LOOP
+				PERFORM pg_sleep(0.01);
+			END LOOP;
+		END $$});
+	for my $call (@calls)
+	{
+		my ($name, $sql, $wanted) = @$call;
+
+		$sql =~ s/%d/10/g;
+		$admin->ask('SELECT pg_advisory_lock(1)');
+		# what the call needs of the catalogs is known
+		(my $before = $sql) =~ s/pg_advisory_xact_lock_shared\(1\)/1/;
+		$client->ask('BEGIN');
+		unlike($client->ask($before), $wanted, "force_sql $route, $name: new enough");
+		$client->ask('ROLLBACK');
+		$client->tell($sql);
+		$admin->ask(q{SELECT pg_temp.until_waits('advisory')});
+		$admin->ask('ALTER ROLE stopped CONNECTION LIMIT 9');
+		$admin->ask('BEGIN');
+		$admin->ask('LOCK TABLE pg_catalog.pg_authid IN ACCESS EXCLUSIVE MODE');
+		$admin->ask('SELECT pg_advisory_unlock(1)');
+		$admin->ask(q{SELECT pg_temp.until_waits('relation')});
+		$admin->ask(q{SELECT idem_policy('s', not_before => clock_timestamp())});
+		$admin->ask('COMMIT');
+		like($client->answer, $wanted, "force_sql $route, $name: too old when it is inserted");
+		$admin->ask(q{DELETE FROM idem.policy; DELETE FROM idem.claim; DELETE FROM idem.hold});
+		$admin->ask(q{SELECT idem_policy('s', '1 hour', 'unix')});
+	}
+	$_->end for $admin, $client;
+}
+
 done_testing();
