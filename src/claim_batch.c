@@ -173,6 +173,7 @@ get_batch(FunctionCallInfo fcinfo, Batch *batch)
 	idem_sort(keys, batch->n, sizeof(BatchKey), compare_keys);
 	for (int i = 0; i < batch->n; i++)
 	{
+		CHECK_FOR_INTERRUPTS();
 		if (batch->nkeys == 0 ||
 			!idem_same_bytes(keys[batch->nkeys - 1].seq, keys[i].seq))
 		{

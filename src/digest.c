@@ -11,7 +11,7 @@
  * are equal however they are written, and the hash may change with the server's
  * version or its byte order: it then only costs more.
  *
- * Keys are compared one with one, so sixty-four bits err never.  Whoever makes
+ * Keys are compared one with one, so sixty-four bits do not err by accident.  Whoever makes
  * up a request with the hash of another one is given the answer of that one,
  * which has the same key and owner, and which sending that request again would
  * give as well.

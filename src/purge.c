@@ -55,6 +55,12 @@
 /* How often marks may be raised to no effect: once more for each change. */
 #define MAX_TRIES			100
 
+/*
+ * Rows of a batch, however many are asked for: those that are due are held in
+ * arrays meanwhile.
+ */
+#define BATCH_MAX			100000
+
 /* For so many policies a range is gone over once more each. */
 #define FEW_POLICIES		4
 
@@ -163,7 +169,7 @@ idem_purge(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(0))
 		run.cutoff = run.now -
 			idem_interval_usecs(idem_arg_interval(fcinfo, 0, "older_than"));
-	run.batch = idem_arg_count(fcinfo, 1, "batch", PG_INT32_MAX);
+	run.batch = Min(idem_arg_count(fcinfo, 1, "batch", PG_INT32_MAX), BATCH_MAX);
 	if (!PG_ARGISNULL(2))
 		run.source = DatumGetTextPCopy(PointerGetDatum(idem_arg_text(fcinfo, 2, "source",
 																	 IDEM_SOURCE_MAX)));
@@ -282,7 +288,8 @@ report(Run *run)
 {
 	run->stat.removed += run->removed;
 	run->removed = 0;
-	run->stat.usecs = GetCurrentTimestamp() - run->stat.started;
+	/* the clock may have been set back */
+	run->stat.usecs = Max(0, GetCurrentTimestamp() - run->stat.started);
 	idem_stat_run(IDEM_STAT_RUN_PURGE, &run->stat);
 }
 
@@ -469,6 +476,7 @@ remove_due(Run *run, Datum *range, bool *nulls)
 	{
 		IdemPolicy *policy = policy_of(run, sources[i]);
 
+		CHECK_FOR_INTERRUPTS();
 		if (policy->cutoff != DT_NOBEGIN && !has_younger_key(policy, seqs[i]))
 			add_due(policy, places[i]);
 	}
@@ -551,6 +559,7 @@ purge_sourced_keys(Run *run, uint64 *removed)
 		policy->ndue = policy->due_size = 0;
 		for (; i < n && idem_same_bytes(source, sources[i]); i++)
 		{
+			CHECK_FOR_INTERRUPTS();
 			if (compare_keys(run, sources[i], seqs[i], sources[last], seqs[last]) > 0)
 				last = i;
 			if (wanted && !not_ended[i] &&

@@ -59,7 +59,10 @@ merge_sort(char *elements, char *spare, Size n, Size size,
 	memcpy(spare, elements, half * size);
 	while (left < left_end)
 	{
-		char	  **from = right < end && compare(right, left) < 0 ? &right : &left;
+		char	  **from;
+
+		CHECK_FOR_INTERRUPTS();
+		from = right < end && compare(right, left) < 0 ? &right : &left;
 
 		memcpy(next, *from, size);
 		next += size;

@@ -466,6 +466,8 @@ arg_parts(FunctionCallInfo fcinfo, Order *order)
 	}
 	idem_sort(order->parts, order->n, sizeof(IdemPart), idem_hold_compare);
 	for (int i = 1; i < order->n; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
 		if (idem_hold_compare(&order->parts[i - 1], &order->parts[i]) == 0)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -473,4 +475,5 @@ arg_parts(FunctionCallInfo fcinfo, Order *order)
 					 errdetail("\"items\" names \"%s\" more than once.",
 							   TextDatumGetCString(order->parts[i].item)),
 					 errhint("Add up the quantities of the same item.")));
+	}
 }

@@ -175,6 +175,7 @@ idem_hold_set_parts(IdemRow *row, const IdemPart *parts, int n)
 
 	for (int i = 0; i < n; i++)
 	{
+		CHECK_FOR_INTERRUPTS();
 		values[i] = parts[i].quantity;
 		same = same && idem_same_bytes(parts[i].quantity, parts[i].first);
 	}
@@ -196,6 +197,7 @@ idem_hold_lines(const Datum *key, const IdemPart *parts, int n, bool give)
 
 	for (int i = 0; i < n; i++)
 	{
+		CHECK_FOR_INTERRUPTS();
 		if (idem_quantity_compare(parts[i].quantity, idem_zero()) == 0)
 			continue;
 		idem_bucket_line(lines, parts[i].item, give ?
