@@ -41,7 +41,7 @@
 #include "utils/wait_event.h"
 
 /* Orders that are ended without a rest, even if the batch is larger. */
-#define AT_ONCE			1000
+#define AT_ONCE			100
 
 /* A slow disk is not made up for beyond this. */
 #define LONGEST_REST	50000	/* microseconds */
