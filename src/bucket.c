@@ -103,12 +103,6 @@ typedef struct Line
 	Bucket		one;			/* that one; direct route */
 } Line;
 
-typedef struct NewBucket
-{
-	IdemStore  *store;
-	Datum		values[STOCK_COLUMNS];
-} NewBucket;
-
 struct IdemLines
 {
 	Datum		source;			/* that waits are counted for */
@@ -140,6 +134,7 @@ IdemTable	idem_stock_table = {
 		{"quantity", NUMERICOID}
 	},
 	.required = STOCK_COLUMNS,
+	.speculative = true,
 	.stat = IDEM_STAT_STOCK
 };
 
@@ -164,7 +159,6 @@ static bool fill_another(IdemStore *store, Datum item, Datum quantity,
 						 Bucket *buckets, int n);
 static bool insert_bucket(IdemStore *store, Datum item, int32 number,
 						  Datum quantity);
-static IdemMoved insert_row(void *arg);
 static void write_bucket(IdemStore *store, Datum item, const Bucket *bucket,
 						 Datum quantity);
 static int16 *last_served(Datum item);
@@ -686,28 +680,15 @@ fill_another(IdemStore *store, Datum item, Datum quantity, Bucket *buckets,
 	return false;
 }
 
-/*
- * Makes a bucket, unless somebody else is making one of that number.  What is
- * then in vain is rolled back: a row that is only deleted would keep whoever
- * updates the other one through SQL waiting until our transaction ends.
- */
+/* Makes a bucket, unless there is one of that number, or will be. */
 static bool
 insert_bucket(IdemStore *store, Datum item, int32 number, Datum quantity)
 {
-	NewBucket	bucket = {store, {item, Int32GetDatum(number), quantity}};
+	Datum		values[STOCK_COLUMNS] = {item, Int32GetDatum(number), quantity};
+	bool		nulls[STOCK_COLUMNS] = {false};
 
 	idem_store_next_key(store);
-	return idem_bucket_attempt(insert_row, &bucket) == IDEM_MOVED;
-}
-
-static IdemMoved
-insert_row(void *arg)
-{
-	const NewBucket *bucket = arg;
-	const bool	nulls[STOCK_COLUMNS] = {false};
-
-	return idem_store_insert(bucket->store, bucket->values, nulls) ?
-		IDEM_MOVED : IDEM_TAKEN;
+	return idem_store_insert(store, values, nulls);
 }
 
 /* Writes the quantity of a bucket that we have locked; an empty one may go. */

@@ -98,11 +98,11 @@ Datum
 idem_digest(Jsonb *request)
 {
 	bytea	   *kept = palloc(VARHDRSZ + KEPT_LEN);
-	uint64		hash = hash_jsonb(request);
+	uint64		same_bytes = hash_jsonb(request);
 
 	SET_VARSIZE(kept, VARHDRSZ + KEPT_LEN);
 	digest_jsonb(request, (uint8 *) VARDATA(kept));
-	memcpy(VARDATA(kept) + DIGEST_LEN, &hash, HASH_LEN);
+	memcpy(VARDATA(kept) + DIGEST_LEN, &same_bytes, HASH_LEN);
 	return PointerGetDatum(kept);
 }
 
@@ -111,12 +111,12 @@ bool
 idem_digest_is_of(Datum kept, Jsonb *request)
 {
 	bytea	   *bytes = DatumGetByteaPP(kept);
-	uint64		hash = hash_jsonb(request);
+	uint64		same_bytes = hash_jsonb(request);
 	uint8		digest[DIGEST_LEN];
 
 	if (VARSIZE_ANY_EXHDR(bytes) != KEPT_LEN)
 		return false;
-	if (memcmp(VARDATA_ANY(bytes) + DIGEST_LEN, &hash, HASH_LEN) == 0)
+	if (memcmp(VARDATA_ANY(bytes) + DIGEST_LEN, &same_bytes, HASH_LEN) == 0)
 		return true;
 	digest_jsonb(request, digest);
 	return memcmp(VARDATA_ANY(bytes), digest, DIGEST_LEN) == 0;
@@ -129,18 +129,18 @@ hash_jsonb(const Jsonb *request)
 {
 	const uint8 *bytes = (const uint8 *) VARDATA_ANY(request);
 	Size		len = VARSIZE_ANY_EXHDR(request);
-	uint64		hash = 0;
+	uint64		result = 0;
 
 	do
 	{
 		Size		part = Min(len, PART_BYTES);
 
 		CHECK_FOR_INTERRUPTS();
-		hash = hash_bytes_extended(bytes, (int) part, hash);
+		result = hash_bytes_extended(bytes, (int) part, result);
 		bytes += part;
 		len -= part;
 	} while (len > 0);
-	return hash;
+	return result;
 }
 
 /* The beginning of the SHA-256 of a request's value. */

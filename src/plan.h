@@ -115,6 +115,8 @@ typedef struct IdemTable
 								 * whatever the isolation level */
 	int			secondary;		/* number of a column with an index of its own
 								 * over its values but nulls; 0: none */
+	bool		speculative;	/* what is inserted in vain leaves no trace,
+								 * at the price of a WAL record for each row */
 
 	IdemStatKind stat;			/* what waits and ID409 count as */
 	bool		has_source;		/* the first column is a source */

@@ -31,6 +31,7 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+static bool is_speculative(const IdemStore *store);
 static bool add_index_entries(IdemStore *store, const Datum *values,
 							  const bool *nulls, ItemPointer tid,
 							  IndexUniqueCheck check);
@@ -88,7 +89,9 @@ idem_direct_find(IdemStore *store, const Datum *key, Snapshot snapshot,
  * Logical decoding must not see a row that was not to be: a subscriber would
  * insert it behind the one of the same key that was committed first, and fail
  * for ever.  Where rows are decoded the insertion is therefore speculative,
- * which takes a WAL record more, and can be taken back without a trace.
+ * which takes a WAL record more, and can be taken back without a trace.  So it
+ * is for a table that asks for it: a row that is only deleted keeps whoever
+ * writes the other one through SQL waiting until our transaction ends.
  */
 bool
 idem_direct_insert(IdemStore *store, const Datum *values, const bool *nulls)
@@ -96,7 +99,7 @@ idem_direct_insert(IdemStore *store, const Datum *values, const bool *nulls)
 	HeapTuple	tuple = heap_form_tuple(RelationGetDescr(store->heap),
 										unconstify(Datum *, values),
 										unconstify(bool *, nulls));
-	bool		speculative = RelationIsLogicallyLogged(store->heap);
+	bool		speculative = is_speculative(store);
 	bool		unique;
 
 	if (speculative)
@@ -141,7 +144,7 @@ idem_store_insert_many(IdemStore *store, Datum **values, bool **nulls, int n)
 	Assert(store->index != NULL && n <= IDEM_RESERVE_MAX);
 
 	/* speculative insertion knows one row at a time */
-	if (RelationIsLogicallyLogged(store->heap))
+	if (is_speculative(store))
 	{
 		while (inserted < n &&
 			   idem_direct_insert(store, values[inserted], nulls[inserted]))
@@ -274,6 +277,13 @@ idem_direct_scankey(ScanKey scankey, const IdemTable *table, int i, Datum value)
 							   TEXTOID, C_COLLATION_OID, F_TEXTEQ, value);
 }
 
+
+/* Is what is inserted to leave no trace if it was in vain? */
+static bool
+is_speculative(const IdemStore *store)
+{
+	return store->table->speculative || RelationIsLogicallyLogged(store->heap);
+}
 
 /*
  * Enters a row into the indexes.  With UNIQUE_CHECK_PARTIAL false says that
