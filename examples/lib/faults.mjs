@@ -161,7 +161,19 @@ export class Program {
     Object.assign(this, { command, env, ready, kills: 0 });
   }
 
-  async start() {
+  /** Like a supervisor it starts a program again that ends before it is ready: its first statement may have been cut. */
+  async start(tries = 5) {
+    while (tries-- > 1) {
+      try {
+        return await this.startOnce();
+      } catch {
+        await sleep(100);
+      }
+    }
+    return this.startOnce();
+  }
+
+  async startOnce() {
     this.child = spawn(this.command[0], this.command.slice(1), {
       env: { ...process.env, ...this.env },
       stdio: ['ignore', 'pipe', process.env.EXAMPLES_VERBOSE ? 'inherit' : 'pipe'],

@@ -73,7 +73,7 @@ async function run(name, queueName, command) {
   const workers = [0, 1].map(() => new Program(command, env));
   const live = async (worker) => {
     while (!worker.ended) {
-      await worker.start().then(() => {
+      await worker.startOnce().then(() => {
         worker.up = true;
         moved = Date.now();
         return worker.gone;
