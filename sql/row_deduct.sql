@@ -54,6 +54,10 @@ SELECT idem_deduct('product', 'i2', 32767, 1), idem_deduct('product', 'i2', 3276
 	idem_deduct('product', 'i8', 9223372036854775808, 1), idem_deduct('product', 'i4', 1e100, 1),
 	idem_deduct('product', 'n2', 1e100, 1);
 SELECT pg_temp.outcome($$SELECT idem_deduct('product', 'i4', 1e100, 99)$$);
+INSERT INTO product (id, i8) VALUES (3, 9223372036854775807);
+SELECT pg_temp.outcome($$SELECT idem_deduct('product', 'i8', 9223372036854775806.5, 3)$$);
+SELECT idem_deduct('product', 'i8', 9223372036854775808, 3), idem_deduct('product', 'i8', 9223372036854775807.0, 3);
+DELETE FROM product WHERE id = 3 RETURNING i8;
 -- the amount that was used last is not taken for another, nor for another type
 SELECT idem_deduct('product', 'i4', 1, 1), idem_deduct('product', 'i4', 1.0, 1), idem_deduct('product', 'i8', 1, 1),
 	idem_deduct('product', 'i4', 3, 1), idem_deduct('product', 'i4', 1, 1);

@@ -365,20 +365,27 @@ idem_check_nonatomic(FunctionCallInfo fcinfo, const char *procedure)
 						 procedure)));
 }
 
+/* A whole number as numeric, made once: *kept is static, and 0 at first. */
+Datum
+idem_kept_numeric(Datum *kept, int64 n)
+{
+	if (*kept == (Datum) 0)
+	{
+		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+		*kept = NumericGetDatum(int64_to_numeric(n));
+		MemoryContextSwitchTo(old);
+	}
+	return *kept;
+}
+
 /* The numeric 0, for good. */
 Datum
 idem_zero(void)
 {
-	static Numeric zero = NULL;
+	static Datum zero = (Datum) 0;
 
-	if (zero == NULL)
-	{
-		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
-
-		zero = int64_to_numeric(0);
-		MemoryContextSwitchTo(old);
-	}
-	return NumericGetDatum(zero);
+	return idem_kept_numeric(&zero, 0);
 }
 
 /* A number as a value of an integer type. */

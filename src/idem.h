@@ -68,6 +68,7 @@ extern void idem_check_execute(Oid function);
 extern void idem_check_nonatomic(FunctionCallInfo fcinfo,
 								 const char *procedure);
 extern void idem_check_quantity(Datum value, const char *name);
+extern Datum idem_kept_numeric(Datum *kept, int64 n);
 extern Datum idem_zero(void);
 extern Datum idem_integer_datum(Oid type, int64 n);
 extern int	idem_compare_bytes(Datum a, Datum b);

@@ -65,7 +65,6 @@ static bool deduct(IdemTarget *target, Datum amount);
 static bool deduct_checked(IdemTarget *target, Datum amount, Datum left);
 static bool is_enough(Oid type, Datum value, Datum amount);
 static int	compare(Oid type, Datum a, Datum b);
-static int	compare_int(Numeric amount, int64 n);
 
 PG_FUNCTION_INFO_V1(idem_deduct);
 PG_FUNCTION_INFO_V1(idem_lock_row);
@@ -136,7 +135,7 @@ static void
 check_positive(Numeric amount)
 {
 	if (!numeric_is_nan(amount) && !numeric_is_inf(amount) &&
-		compare_int(amount, 0) > 0)
+		compare(NUMERICOID, NumericGetDatum(amount), idem_zero()) > 0)
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -171,10 +170,12 @@ check_column(const IdemTarget *target)
 static bool
 amount_for_column(const IdemTarget *target, Numeric amount, Datum *value)
 {
+	static Datum most = (Datum) 0;
 	const IdemRowSpec *spec = target->spec;
 	Datum		given = NumericGetDatum(amount);
 	int64		max = PG_INT64_MAX;
-	int64		n;
+	int64		n = PG_INT64_MAX;
+	int			beyond;
 
 	check_positive(amount);
 	if (spec->columnbase == NUMERICOID)
@@ -191,13 +192,13 @@ amount_for_column(const IdemTarget *target, Numeric amount, Datum *value)
 		max = PG_INT16_MAX;
 	else if (spec->columnbase == INT4OID)
 		max = PG_INT32_MAX;
-	n = compare_int(amount, max) > 0 ? 0 :
-		DatumGetInt64(DirectFunctionCall1(numeric_int8, given));
-	if (compare_int(amount, n) != 0)
-	{
+	beyond = compare(NUMERICOID, given, idem_kept_numeric(&most, PG_INT64_MAX));
+	if (beyond < 0)
+		n = DatumGetInt64(DirectFunctionCall1(numeric_int8, given));
+	if (DatumGetInt32(DirectFunctionCall1(numeric_scale, given)) > 0)
 		check_digits(target, amount, 0);
+	if (beyond > 0 || n > max)
 		return false;
-	}
 	*value = idem_integer_datum(spec->columnbase, n);
 	return true;
 }
@@ -323,12 +324,4 @@ compare(Oid type, Datum a, Datum b)
 			return DatumGetInt32(DirectFunctionCall2(numeric_cmp, a, b));
 	}
 	return (first > second) - (first < second);
-}
-
-/* Compares an amount with a whole number. */
-static int
-compare_int(Numeric amount, int64 n)
-{
-	return compare(NUMERICOID, NumericGetDatum(amount),
-				   NumericGetDatum(int64_to_numeric(n)));
 }

@@ -35,8 +35,9 @@ idem_quantity_arg(FunctionCallInfo fcinfo, int argno, const char *name,
 Datum
 idem_quantity_check(Datum value, const char *name, bool may_be_zero)
 {
-	Datum		limit = NumericGetDatum(int64_to_numeric(INT64CONST(1000000000000000000)));
+	static Datum least_limit = (Datum) 0;
 	int			scale;
+	bool		fits;
 
 	value = NumericGetDatum(DatumGetNumeric(value));
 	if (!may_be_zero)
@@ -51,14 +52,18 @@ idem_quantity_check(Datum value, const char *name, bool may_be_zero)
 						   DatumGetCString(DirectFunctionCall1(numeric_out, value))),
 				 errhint("Pass 0, or a number above it, which may have a fraction.")));
 
+	/* nearly all are below 1e18, whatever their scale, and that is soon seen */
 	scale = DatumGetInt32(DirectFunctionCall1(numeric_min_scale, value));
-	if (scale <= IDEM_QUANTITY_SCALE &&
-		DatumGetBool(DirectFunctionCall2(numeric_ge, value, limit)))
-		limit = DirectFunctionCall3(numeric_in,
-									CStringGetDatum(psprintf("1e%d", IDEM_QUANTITY_DIGITS - scale)),
-									ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
-	if (scale > IDEM_QUANTITY_SCALE ||
-		DatumGetBool(DirectFunctionCall2(numeric_ge, value, limit)))
+	fits = scale <= IDEM_QUANTITY_SCALE;
+	if (fits && idem_quantity_compare(value, idem_kept_numeric(&least_limit, INT64CONST(1000000000000000000))) >= 0)
+	{
+		Datum		limit = DirectFunctionCall3(numeric_in,
+												CStringGetDatum(psprintf("1e%d", IDEM_QUANTITY_DIGITS - scale)),
+												ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+
+		fits = idem_quantity_compare(value, limit) < 0;
+	}
+	if (!fits)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("argument \"%s\" has too many digits", name),
