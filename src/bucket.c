@@ -138,7 +138,7 @@ IdemTable	idem_stock_table = {
 	.stat = IDEM_STAT_STOCK
 };
 
-static bool look(IdemStore *store, Line *line);
+static bool look(IdemStore *store, Line *line, Snapshot snapshot);
 static IdemMoved try_lines(void *arg);
 static Tried try_line(IdemStore *store, IdemLines *lines, Line *line,
 					  bool in_parts);
@@ -147,8 +147,8 @@ static Tried try_alone(IdemStore *store, IdemLines *lines, Line *line,
 static Tried try_in_parts(IdemStore *store, Line *line, Bucket *buckets, int n);
 static void note_taken(IdemLines *lines, const Line *line,
 					   const Bucket *buckets, int n);
-static int	read_buckets(IdemStore *store, Datum item, int32 first,
-						 Datum enough, Bucket **buckets);
+static int	read_buckets(IdemStore *store, Snapshot snapshot, Datum item,
+						 int32 first, Datum enough, Bucket **buckets);
 static int	sql_read(IdemStore *store, Datum item, Bucket **buckets);
 static bool lock_bucket(IdemStore *store, Datum item, Bucket *bucket,
 						Datum part);
@@ -178,7 +178,7 @@ Datum
 idem_bucket_total(IdemStore *store, Datum item)
 {
 	Bucket	   *buckets;
-	int			n = read_buckets(store, item, 0, (Datum) 0, &buckets);
+	int			n = read_buckets(store, NULL, item, 0, (Datum) 0, &buckets);
 
 	return sum(buckets, n);
 }
@@ -210,15 +210,15 @@ idem_bucket_line(IdemLines *lines, Datum item, Datum quantity)
 
 /*
  * Is there less of some item than a line wants of it?  A pure read, for a
- * refusal that writes nothing.
+ * refusal that writes nothing; as of the snapshot's moment, directly.
  */
 bool
-idem_bucket_short(IdemStore *store, IdemLines *lines)
+idem_bucket_short(IdemStore *store, IdemLines *lines, Snapshot snapshot)
 {
 	for (int i = 0; i < lines->n; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (look(store, &lines->lines[i]))
+		if (look(store, &lines->lines[i], snapshot))
 			return true;
 	}
 	return false;
@@ -246,7 +246,7 @@ idem_bucket_move(IdemStore *store, IdemLines *lines, bool wait, bool *waited)
 		Tried		tried;
 
 		if (!lines->lines[0].seen)
-			(void) look(store, &lines->lines[0]);
+			(void) look(store, &lines->lines[0], NULL);
 		tried = try_line(store, lines, &lines->lines[0], false);
 		if (tried == DONE || tried == SHORT)
 			return tried == DONE ? IDEM_MOVED : IDEM_SHORT;
@@ -287,7 +287,7 @@ idem_bucket_add(IdemStore *store, Datum item, Datum quantity, int nbuckets)
 {
 	Datum		scale = DirectFunctionCall1(numeric_min_scale, quantity);
 	Bucket	   *buckets;
-	int			n = read_buckets(store, item, 0, (Datum) 0, &buckets);
+	int			n = read_buckets(store, NULL, item, 0, (Datum) 0, &buckets);
 	int			there = 0;
 	Datum		rest = quantity;
 	IdemLines  *lines;
@@ -332,33 +332,35 @@ idem_bucket_add(IdemStore *store, Datum item, Datum quantity, int nbuckets)
  * the others are not read, and the line remembers that bucket.
  */
 static bool
-look(IdemStore *store, Line *line)
+look(IdemStore *store, Line *line, Snapshot snapshot)
 {
-	int16		served = *last_served(line->item);
+	int16	   *served = last_served(line->item);
 	bool		direct = idem_store_is_direct(store);
 	Bucket	   *buckets;
-	Bucket	   *last;
 	bool		is_short;
 	int			n;
 
-	n = read_buckets(store, line->item, Max(served, 0), line->quantity,
-					 &buckets);
-	last = &buckets[n - 1];
-	line->seen = direct && n > 0 && (n == 1 || served >= 0) && !last->taken &&
-		idem_quantity_compare(last->quantity, line->quantity) >= 0;
+	n = read_buckets(store, snapshot, line->item, Max(*served, 0),
+					 line->quantity, &buckets);
+	line->seen = direct && n > 0 && (n == 1 || *served >= 0) &&
+		!buckets[n - 1].taken &&
+		idem_quantity_compare(buckets[n - 1].quantity, line->quantity) >= 0;
 	if (line->seen)
 	{
-		line->one = *last;
+		line->one = buckets[n - 1];
 		pfree(buckets);
 		return false;
 	}
 
-	if (direct && served > 0)
+	if (direct && *served > 0)
 	{
 		pfree(buckets);
-		n = read_buckets(store, line->item, 0, (Datum) 0, &buckets);
+		n = read_buckets(store, snapshot, line->item, 0, (Datum) 0, &buckets);
 	}
 	is_short = idem_quantity_compare(sum(buckets, n), line->quantity) < 0;
+	/* the next call, which will find it short as well, reads it once */
+	if (is_short)
+		*served = -1;
 	pfree(buckets);
 	return is_short;
 }
@@ -403,7 +405,7 @@ try_line(IdemStore *store, IdemLines *lines, Line *line, bool in_parts)
 		}
 	}
 
-	n = read_buckets(store, line->item, 0, (Datum) 0, &buckets);
+	n = read_buckets(store, NULL, line->item, 0, (Datum) 0, &buckets);
 	if (idem_quantity_compare(sum(buckets, n), line->quantity) < 0)
 		tried = SHORT;
 	else
@@ -504,11 +506,12 @@ note_taken(IdemLines *lines, const Line *line, const Bucket *buckets, int n)
 
 /*
  * Reads the buckets of an item, beginning at a number, and not beyond one that
- * is free and has enough, unless enough is 0.  Through SQL it reads all.
+ * is free and has enough, unless enough is 0.  Through SQL it reads all, as of
+ * now.
  */
 static int
-read_buckets(IdemStore *store, Datum item, int32 first, Datum enough,
-			 Bucket **buckets)
+read_buckets(IdemStore *store, Snapshot snapshot, Datum item, int32 first,
+			 Datum enough, Bucket **buckets)
 {
 	IdemRange	range;
 	IdemRow		row;
@@ -523,7 +526,7 @@ read_buckets(IdemStore *store, Datum item, int32 first, Datum enough,
 		return sql_read(store, item, buckets);
 
 	*buckets = palloc_array(Bucket, room);
-	idem_range_begin(&range, store, item, first);
+	idem_range_begin(&range, store, snapshot, item, first);
 	while (!found && idem_range_next(&range, &row, &held))
 	{
 		Datum		quantity = row.values[STOCK_QUANTITY];

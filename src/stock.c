@@ -15,10 +15,11 @@
  * that transaction and looks again (store.c); through SQL the insertion itself
  * decides, and waits.  What is known of the order is judged before anything
  * else: "not enough" is only answered if the order is unknown, or lacks the
- * item, after the stock was found short.  Otherwise a retry of the order that
- * took the last unit would be refused.  (A rival that is making the same order
- * at this moment is not waited for here: until it commits, what it takes still
- * counts as available, so the stock would not have been found short.)
+ * item, as of the moment at which the stock was found short, or later.
+ * Otherwise a retry of the order that took the last unit would be refused.  (A
+ * rival that is making the same order at this moment is not waited for here:
+ * until it commits, what it takes still counts as available, so the stock would
+ * not have been found short.)
  *
  * A call that holds inserts or locks the order's row first, then takes from the
  * buckets, and writes the row last if something in it changes.  No call waits
@@ -206,9 +207,8 @@ reserve(Order *order)
 	{
 		IdemLines  *lines = idem_hold_lines(order->key, order->parts, order->n, false);
 
-		if (idem_bucket_short(&stock, lines))
+		if (idem_hold_short(&holds, &stock, order->key, lines, &row))
 		{
-			idem_store_read(&holds, order->key, &row);
 			decided = row.presence == IDEM_ABSENT;
 			if (decided)
 			{
@@ -291,15 +291,10 @@ add_to_order(IdemStore *holds, IdemStore *stock, Order *order, IdemRow *row,
 	if (nmissing <= 0)
 		return true;
 
-	/*
-	 * A refusal writes nothing, so look before locking.  If the stock is
-	 * short because the same call in another session has taken what is
-	 * missing, the order, which is read again after that, has it.
-	 */
+	/* a refusal writes nothing, so look before locking */
 	lines = idem_hold_lines(order->key, missing, nmissing, false);
-	if (idem_bucket_short(stock, lines))
+	if (idem_hold_short(holds, stock, order->key, lines, row))
 	{
-		idem_store_read(holds, order->key, row);
 		*held = row->presence == IDEM_PRESENT &&
 			judge(order, row, &missing) == 0;
 		if (!*held)
@@ -405,7 +400,7 @@ move_one(IdemStore *stock, Datum item, Datum quantity)
 	bool		waited;
 
 	idem_bucket_line(lines, item, quantity);
-	return !idem_bucket_short(stock, lines) &&
+	return !idem_bucket_short(stock, lines, NULL) &&
 		idem_bucket_move(stock, lines, true, &waited) == IDEM_MOVED;
 }
 

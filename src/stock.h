@@ -47,7 +47,8 @@ extern void idem_bucket_open(IdemStore *store, IdemAccess access);
 extern Datum idem_bucket_total(IdemStore *store, Datum item);
 extern IdemLines *idem_bucket_lines(Datum source, int n);
 extern void idem_bucket_line(IdemLines *lines, Datum item, Datum quantity);
-extern bool idem_bucket_short(IdemStore *store, IdemLines *lines);
+extern bool idem_bucket_short(IdemStore *store, IdemLines *lines,
+							  Snapshot snapshot);
 extern IdemMoved idem_bucket_move(IdemStore *store, IdemLines *lines, bool wait,
 								  bool *waited);
 extern void idem_bucket_add(IdemStore *store, Datum item, Datum quantity,
@@ -112,6 +113,8 @@ extern int	idem_hold_parts(const IdemRow *row, IdemPart **parts);
 extern void idem_hold_set_parts(IdemRow *row, const IdemPart *parts, int n);
 extern IdemLines *idem_hold_lines(const Datum *key, const IdemPart *parts,
 								  int n, bool give);
+extern bool idem_hold_short(IdemStore *holds, IdemStore *stock,
+							const Datum *key, IdemLines *lines, IdemRow *row);
 extern void idem_hold_write(IdemStore *holds, IdemRow *row);
 extern int	idem_hold_compare(const void *a, const void *b);
 extern void idem_hold_stale(const Datum *key, IdemHoldStatus status,

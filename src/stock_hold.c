@@ -29,6 +29,7 @@
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 IdemTable	idem_hold_table = {
@@ -205,6 +206,26 @@ idem_hold_lines(const Datum *key, const IdemPart *parts, int n, bool give)
 						 parts[i].quantity);
 	}
 	return lines;
+}
+
+/*
+ * Is some item short of what lines want for an order?  If so, row says what is
+ * known of the order as of the same moment: if the item is short because the
+ * same call in another session has taken it, the row has it.  (Through SQL the
+ * row is read after that moment, which serves as well.)
+ */
+bool
+idem_hold_short(IdemStore *holds, IdemStore *stock, const Datum *key,
+				IdemLines *lines, IdemRow *row)
+{
+	Snapshot	snapshot = idem_store_is_direct(stock) ? idem_store_snapshot() : NULL;
+	bool		is_short = idem_bucket_short(stock, lines, snapshot);
+
+	if (is_short)
+		idem_store_read_by(holds, snapshot, key, row);
+	if (snapshot != NULL)
+		UnregisterSnapshot(snapshot);
+	return is_short;
 }
 
 /* Writes a row that we have locked. */

@@ -29,8 +29,7 @@ static void find_held(IdemStore *holds, const Datum *key, IdemRow *row,
 pg_noreturn static void unknown(const IdemStore *holds, const Datum *key,
 								const IdemRow *row);
 static IdemPart *find_part(IdemPart *parts, int n, Datum item);
-static bool has_now(IdemStore *holds, const Datum *key, Datum item,
-					Datum quantity);
+static bool has_part(const IdemRow *row, Datum item, Datum quantity);
 static void put_rows(ReturnSetInfo *rsinfo, const IdemRow *row);
 
 PG_FUNCTION_INFO_V1(idem_stock_amend);
@@ -104,10 +103,10 @@ idem_stock_amend(PG_FUNCTION_ARGS)
 		more = idem_quantity_subtract(quantity, part->quantity);
 		lines = idem_bucket_lines(key[HOLD_SOURCE], 1);
 		idem_bucket_line(lines, item, more);
-		if (idem_bucket_short(&stock, lines))
+		if (idem_hold_short(&holds, &stock, key, lines, &row))
 		{
 			/* the same call in another session may have taken it */
-			amended = has_now(&holds, key, item, quantity);
+			amended = has_part(&row, item, quantity);
 			break;
 		}
 		if (!idem_store_lock(&holds, &row, IDEM_LOCK_UPDATE))
@@ -327,19 +326,17 @@ find_part(IdemPart *parts, int n, Datum item)
 	return bsearch(&wanted, parts, n, sizeof(IdemPart), idem_hold_compare);
 }
 
-/* Has a held order so much of an item, as committed? */
+/* Has a held order so much of an item? */
 static bool
-has_now(IdemStore *holds, const Datum *key, Datum item, Datum quantity)
+has_part(const IdemRow *row, Datum item, Datum quantity)
 {
-	IdemRow		row;
 	IdemPart   *parts;
 	IdemPart   *part;
 	int			n;
 
-	idem_store_read(holds, key, &row);
-	if (row.presence != IDEM_PRESENT || idem_hold_status(&row) != HOLD_HELD)
+	if (row->presence != IDEM_PRESENT || idem_hold_status(row) != HOLD_HELD)
 		return false;
-	n = idem_hold_parts(&row, &parts);
+	n = idem_hold_parts(row, &parts);
 	part = find_part(parts, n, item);
 	return part != NULL && idem_quantity_compare(part->quantity, quantity) == 0;
 }

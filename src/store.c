@@ -188,6 +188,17 @@ idem_store_owner(const IdemStore *store)
 }
 
 /*
+ * What a read sees, for callers who read several rows of one moment.  They give
+ * it to UnregisterSnapshot in the end.
+ */
+Snapshot
+idem_store_snapshot(void)
+{
+	return RegisterSnapshot(IsolationIsSerializable() ?
+							GetTransactionSnapshot() : GetLatestSnapshot());
+}
+
+/*
  * What is committed, or our own, for a key: a pure read, which waits for
  * nobody and works on a standby.  Answers IDEM_ABSENT or IDEM_PRESENT.
  */
@@ -200,6 +211,20 @@ idem_store_read(IdemStore *store, const Datum *key, IdemRow *row)
 		probe(store, key,
 			  IsolationIsSerializable() && !store->table->metadata ?
 			  GetTransactionSnapshot() : GetLatestSnapshot(), row);
+}
+
+/*
+ * The same as of a moment, the snapshot's; NULL: as of now.  Through SQL it is
+ * always as of now.
+ */
+void
+idem_store_read_by(IdemStore *store, Snapshot snapshot, const Datum *key,
+				   IdemRow *row)
+{
+	if (store->index == NULL || snapshot == NULL)
+		idem_store_read(store, key, row);
+	else
+		(void) idem_direct_find(store, key, snapshot, row);
 }
 
 /*

@@ -15,6 +15,7 @@
 #include "storage/itemptr.h"
 #include "storage/lock.h"
 #include "utils/relcache.h"
+#include "utils/snapshot.h"
 
 /* store_guard.c: a table of ours, and whether it is as our script made it */
 extern Oid	idem_find_table(const char *relname);
@@ -86,7 +87,10 @@ extern void idem_store_close(IdemStore *store);
 extern void idem_store_next_key(IdemStore *store);
 extern bool idem_store_is_direct(const IdemStore *store);
 extern Oid	idem_store_owner(const IdemStore *store);
+extern Snapshot idem_store_snapshot(void);
 extern void idem_store_read(IdemStore *store, const Datum *key, IdemRow *row);
+extern void idem_store_read_by(IdemStore *store, Snapshot snapshot,
+							   const Datum *key, IdemRow *row);
 extern void idem_store_find(IdemStore *store, const Datum *key, IdemRow *row);
 extern void idem_store_seek(IdemStore *store, const Datum *key, IdemRow *row);
 extern void idem_store_look(IdemStore *store, const Datum *key, IdemRow *row);
@@ -143,6 +147,7 @@ typedef struct IdemRange
 {
 	IdemStore  *store;
 	Snapshot	snapshot;
+	bool		own_snapshot;
 	struct SysScanDescData *scandesc;
 } IdemRange;
 
@@ -153,8 +158,8 @@ typedef enum IdemTryLock
 	IDEM_ROW_CHANGED			/* since it was read */
 } IdemTryLock;
 
-extern void idem_range_begin(IdemRange *range, IdemStore *store, Datum first,
-							 int32 from);
+extern void idem_range_begin(IdemRange *range, IdemStore *store,
+							 Snapshot snapshot, Datum first, int32 from);
 extern bool idem_range_next(IdemRange *range, IdemRow *row, bool *held);
 extern void idem_range_end(IdemRange *range);
 extern IdemTryLock idem_range_lock(IdemStore *store, const ItemPointerData *tid);

@@ -38,9 +38,13 @@
 static bool is_held(HeapTupleHeader tuple, Snapshot snapshot);
 
 
-/* Begins to read the rows of a first column, from a second column on. */
+/*
+ * Begins to read the rows of a first column, from a second column on, by a
+ * snapshot of the caller's; NULL: by one of its own.
+ */
 void
-idem_range_begin(IdemRange *range, IdemStore *store, Datum first, int32 from)
+idem_range_begin(IdemRange *range, IdemStore *store, Snapshot snapshot,
+				 Datum first, int32 from)
 {
 	ScanKeyData scankeys[2];
 	int			n = 0;
@@ -53,9 +57,8 @@ idem_range_begin(IdemRange *range, IdemStore *store, Datum first, int32 from)
 							   BTGreaterEqualStrategyNumber, INT4OID,
 							   InvalidOid, F_INT4GE, Int32GetDatum(from));
 	range->store = store;
-	range->snapshot = RegisterSnapshot(IsolationIsSerializable() ?
-									   GetTransactionSnapshot() :
-									   GetLatestSnapshot());
+	range->own_snapshot = snapshot == NULL;
+	range->snapshot = range->own_snapshot ? idem_store_snapshot() : snapshot;
 	range->scandesc = systable_beginscan_ordered(store->heap, store->index,
 												 range->snapshot, n, scankeys);
 }
@@ -88,7 +91,8 @@ void
 idem_range_end(IdemRange *range)
 {
 	systable_endscan_ordered(range->scandesc);
-	UnregisterSnapshot(range->snapshot);
+	if (range->own_snapshot)
+		UnregisterSnapshot(range->snapshot);
 }
 
 /*
