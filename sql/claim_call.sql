@@ -369,9 +369,19 @@ BEGIN
 END $$;
 SELECT idem_claim('claim_call', 'a row before it');
 SELECT idem_call('claim_call', 'moved', 'admin', $$["UPDATE idem.claim SET request = request WHERE source = 'claim_call'", "moved"]$$);
+-- so that the row lies behind the end of the file that CLUSTER makes
+SELECT count(idem_claim('claim_call', 'dead ' || i)) FROM generate_series(1, 500) AS i;
+DELETE FROM idem.claim WHERE seq LIKE 'dead %';
 SELECT idem_call('claim_call', 'rewritten', 'admin', '["CLUSTER idem.claim USING claim_pkey", "rewritten"]');
 SELECT idem_call('claim_call', 'in another place', 'admin',
 	$$["CREATE TEMP TABLE t AS SELECT * FROM idem.claim; TRUNCATE idem.claim; INSERT INTO idem.claim SELECT * FROM t ORDER BY seq DESC; DROP TABLE t", "in another place"]$$);
+-- a second TRUNCATE of a transaction keeps the file, and another row takes the place
+BEGIN;
+TRUNCATE idem.claim;
+SELECT idem_call('claim_call', 'in its place', 'admin',
+	$$["CREATE TEMP TABLE t AS SELECT * FROM idem.claim; TRUNCATE idem.claim; INSERT INTO idem.claim (source, seq, owner, status, fence) SELECT source, 'another', owner, 'd', 0 FROM t; INSERT INTO idem.claim SELECT * FROM t; DROP TABLE t", "in its place"]$$);
+SELECT seq, status, response FROM idem.claim ORDER BY seq;
+ROLLBACK;
 SELECT idem_call('claim_call', 'other route', 'admin',
 	$$["SELECT set_config('idem.force_sql', (NOT current_setting('idem.force_sql')::bool)::text, false)", "other route"]$$);
 RESET idem.force_sql;

@@ -255,6 +255,30 @@ idem_store_find(IdemStore *store, const Datum *key, IdemRow *row)
 }
 
 /*
+ * The same for a row that this transaction has inserted: if it is as it was, the
+ * index is not asked.  Whoever could have changed it meanwhile is this
+ * transaction, and then the version that was inserted is not the current one.
+ */
+void
+idem_store_find_inserted(IdemStore *store, const IdemInserted *place,
+						 const Datum *key, IdemRow *row)
+{
+	/* the table may have been rewritten meanwhile, by this transaction */
+	if (store->index != NULL && ItemPointerIsValid(&place->tid) &&
+		place->file == store->heap->rd_rel->relfilenode &&
+		idem_direct_fetch(store, &place->tid, row))
+	{
+		bool		same = true;
+
+		for (int i = 0; i < store->table->nkeys; i++)
+			same = same && idem_same_bytes(row->values[i], key[i]);
+		if (same)
+			return;
+	}
+	idem_store_find(store, key, row);
+}
+
+/*
  * Finds a key, or reserves it so that it can be inserted.  Answers
  *
  *		IDEM_PRESENT	the row is in row
@@ -490,6 +514,14 @@ idem_store_remove(IdemStore *store, IdemRow *row)
 		idem_sql_delete(store, row);
 	else
 		idem_direct_delete(store, &row->tid);
+}
+
+/* Where idem_store_insert has just inserted a row. */
+void
+idem_store_inserted(const IdemStore *store, IdemInserted *place)
+{
+	place->file = store->heap->rd_rel->relfilenode;
+	place->tid = store->inserted;
 }
 
 /* Deletes the row that idem_store_insert has just inserted. */

@@ -82,6 +82,21 @@ idem_direct_find(IdemStore *store, const Datum *key, Snapshot snapshot,
 	return row->presence != IDEM_ABSENT;
 }
 
+/* Reads the row version at tid.  True: it is committed, or our own. */
+bool
+idem_direct_fetch(IdemStore *store, const ItemPointerData *tid, IdemRow *row)
+{
+	HeapTupleData tuple;
+	Buffer		buffer;
+
+	tuple.t_self = *tid;
+	if (!heap_fetch(store->heap, SnapshotSelf, &tuple, &buffer, false))
+		return false;
+	(void) idem_direct_judge(store, &tuple, SnapshotSelf, row);
+	ReleaseBuffer(buffer);
+	return true;
+}
+
 /*
  * Inserts a row.  False: the unique index knows the key already, and the row
  * is deleted again.
@@ -122,8 +137,9 @@ idem_direct_insert(IdemStore *store, const Datum *values, const bool *nulls)
 		SpeculativeInsertionLockRelease(GetCurrentTransactionId());
 	}
 	CommandCounterIncrement();
-	store->inserted = tuple->t_self;
-	if (!unique && !speculative)
+	if (unique)
+		store->inserted = tuple->t_self;
+	else if (!speculative)
 		idem_direct_delete(store, &tuple->t_self);
 	heap_freetuple(tuple);
 	return unique;

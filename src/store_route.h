@@ -21,6 +21,8 @@ extern void idem_owner_init(void);
 /* store_direct.c: the direct route */
 extern bool idem_direct_find(IdemStore *store, const Datum *key,
 							 Snapshot snapshot, IdemRow *row);
+extern bool idem_direct_fetch(IdemStore *store, const ItemPointerData *tid,
+							  IdemRow *row);
 extern bool idem_direct_insert(IdemStore *store, const Datum *values,
 							   const bool *nulls);
 extern TM_Result idem_direct_lock(IdemStore *store, const ItemPointerData *tid,
