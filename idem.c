@@ -66,7 +66,7 @@
  *		src/sort.c		what a caller gave, in order
  *		src/result.c	the rows that functions answer with
  *		src/compat.h	every difference between server versions
- *		src/NAME.h		one header for each family
+ *		src/NAME.h		a header for each family, store_many.h and store_route.h for parts of one
  *
  * Dependencies point one way: a primitive uses the store and the plans, they
  * use the server.  Each primitive's file begins with its contract and the

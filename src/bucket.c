@@ -60,6 +60,7 @@
  *-------------------------------------------------------------------------
  */
 #include "stock.h"
+#include "store_many.h"
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"

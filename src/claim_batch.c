@@ -18,6 +18,7 @@
  *-------------------------------------------------------------------------
  */
 #include "claim.h"
+#include "store_many.h"
 
 #include "funcapi.h"
 #include "miscadmin.h"

@@ -38,6 +38,7 @@
 #include "claim.h"
 #include "policy.h"
 #include "stock.h"
+#include "store_many.h"
 #include "token.h"
 
 #include "catalog/pg_type.h"

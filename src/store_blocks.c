@@ -13,7 +13,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "store.h"
+#include "store_many.h"
 
 #include "catalog/pg_am.h"
 #include "catalog/pg_class.h"

@@ -14,6 +14,7 @@
  *-------------------------------------------------------------------------
  */
 #include "store_route.h"
+#include "store_many.h"
 
 #include "access/genam.h"
 #include "access/stratnum.h"

@@ -22,6 +22,7 @@
  *-------------------------------------------------------------------------
  */
 #include "store_route.h"
+#include "store_many.h"
 
 #include "access/genam.h"
 #include "access/htup_details.h"

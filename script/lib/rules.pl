@@ -13,6 +13,7 @@ my %below = (
 	stat => ['idem'],
 	plan => [ 'idem', 'stat' ],
 	store => ['plan'],
+	store_many => ['store'],
 	store_route => ['store'],
 	policy => ['store'],
 	claim => [ 'store', 'policy' ],
@@ -26,9 +27,12 @@ my %below = (
 
 # What else a file may use, beside its own family and those below.
 my %beside = (
+	'src/bucket.c' => ['store_many'],
+	'src/claim_batch.c' => ['store_many'],
 	'src/machine.c' => [ 'plan', 'store' ],    # the table of transitions is ours
-	'src/purge.c' => [ 'claim', 'stock', 'token', 'policy' ],    # removes what they have recorded
+	'src/purge.c' => [ 'claim', 'stock', 'token', 'policy', 'store_many' ],    # removes what they have recorded
 	'src/reassign.c' => [ 'claim', 'lock', 'stock' ],    # gives what they have recorded to another role
+	(map { $_ => ['store_many'] } 'src/store_batch.c', 'src/store_direct.c', 'src/store_range.c'),
 	'src/statements.c' => [ 'claim', 'lock', 'stock', 'token' ],    # lists what is run on their tables
 	'src/state.c' => ['target'],    # moves a row of the caller's
 	'src/stock.c' => ['claim'],    # the rules for keys
