@@ -58,6 +58,7 @@ OBJS = \
 	src/store_guard.o \
 	src/store_range.o \
 	src/store_sql.o \
+	src/subxact.o \
 	src/target.o \
 	src/target_cache.o \
 	src/target_sql.o \

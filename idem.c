@@ -60,6 +60,7 @@
  *		src/owner.c		whose a record is
  *		src/nowait.c	a statement that must not wait
  *		src/target_sql.c	every SQL text that C runs on the caller's tables
+ *		src/subxact.c	a step that can be undone
  *		src/invalidate.c	one relcache callback for all of idem
  *		src/arg.c		what an argument may be
  *		src/digest.c	the digest of a request

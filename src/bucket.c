@@ -110,6 +110,7 @@ struct IdemLines
 	IdemStore  *store;			/* while idem_bucket_move is at it */
 	int			n;
 	Line	   *lines;
+	IdemMoved	moved;			/* what try_lines came to */
 	bool		crowded;		/* it had to wait */
 	Datum		item;			/* of IDEM_TAKEN: a bucket that was in the way */
 	int32		number;
@@ -140,7 +141,7 @@ IdemTable	idem_stock_table = {
 };
 
 static bool look(IdemStore *store, Line *line, Snapshot snapshot);
-static IdemMoved try_lines(void *arg);
+static bool try_lines(void *arg);
 static Tried try_line(IdemStore *store, IdemLines *lines, Line *line,
 					  bool in_parts);
 static Tried try_alone(IdemStore *store, IdemLines *lines, Line *line,
@@ -235,7 +236,6 @@ idem_bucket_move(IdemStore *store, IdemLines *lines, bool wait, bool *waited)
 	MemoryContext caller = CurrentMemoryContext;
 	MemoryContext work = NULL;
 	IdemPatience patience;
-	IdemMoved	moved;
 
 	lines->store = store;
 	lines->crowded = false;
@@ -262,8 +262,8 @@ idem_bucket_move(IdemStore *store, IdemLines *lines, bool wait, bool *waited)
 		MemoryContextReset(work);
 		MemoryContextSwitchTo(work);
 		lines->item = (Datum) 0;
-		moved = idem_bucket_attempt(try_lines, lines);
-		if (moved != IDEM_TAKEN)
+		(void) idem_subxact(try_lines, lines, NULL);
+		if (lines->moved != IDEM_TAKEN)
 			break;
 		if (lines->item == (Datum) 0)
 			continue;			/* changed, so somebody has got on */
@@ -275,7 +275,7 @@ idem_bucket_move(IdemStore *store, IdemLines *lines, bool wait, bool *waited)
 	}
 	MemoryContextSwitchTo(caller);
 	MemoryContextDelete(work);
-	return moved;
+	return lines->moved;
 }
 
 /*
@@ -367,7 +367,7 @@ look(IdemStore *store, Line *line, Snapshot snapshot)
 }
 
 /* All lines, in a subtransaction: an IdemStep. */
-static IdemMoved
+static bool
 try_lines(void *arg)
 {
 	IdemLines  *lines = arg;
@@ -380,9 +380,13 @@ try_lines(void *arg)
 		CHECK_FOR_INTERRUPTS();
 		tried = try_line(store, lines, &lines->lines[i], true);
 		if (tried != DONE)
-			return tried == SHORT ? IDEM_SHORT : IDEM_TAKEN;
+		{
+			lines->moved = tried == SHORT ? IDEM_SHORT : IDEM_TAKEN;
+			return false;
+		}
 	}
-	return IDEM_MOVED;
+	lines->moved = IDEM_MOVED;
+	return true;
 }
 
 /*

@@ -29,7 +29,6 @@
 
 #include <float.h>
 
-#include "access/xact.h"
 #include "common/pg_prng.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -37,9 +36,6 @@
 #include "storage/proc.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
-#include "utils/memutils.h"
-#include "utils/rel.h"
-#include "utils/resowner.h"
 #include "utils/timeout.h"
 #include "utils/wait_event.h"
 
@@ -56,48 +52,10 @@ typedef struct LockWait
 
 static void nap(IdemPatience *patience, double longest);
 static void wait_for_lock(LockWait *lock);
-static IdemMoved lock_within(void *arg);
+static bool lock_within(void *arg);
+static bool is_end_of_wait(const ErrorData *edata);
 static void timeout_error(const Datum *key);
 
-
-/*
- * Runs a step in a subtransaction, which stays if it answers IDEM_MOVED, and is
- * rolled back otherwise.
- */
-IdemMoved
-idem_bucket_attempt(IdemStep step, void *arg)
-{
-	MemoryContext caller = CurrentMemoryContext;
-	ResourceOwner resources = CurrentResourceOwner;
-	volatile IdemMoved moved = IDEM_TAKEN;
-
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(caller);
-	PG_TRY();
-	{
-		moved = step(arg);
-		if (moved == IDEM_MOVED)
-			ReleaseCurrentSubTransaction();
-		else
-			RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		ErrorData  *edata;
-
-		MemoryContextSwitchTo(caller);
-		edata = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(caller);
-		CurrentResourceOwner = resources;
-		ReThrowError(edata);
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(caller);
-	CurrentResourceOwner = resources;
-	return moved;
-}
 
 /*
  * Waits a while for others, among them the one at a bucket, and no longer in
@@ -166,25 +124,9 @@ nap(IdemPatience *patience, double longest)
 static void
 wait_for_lock(LockWait *lock)
 {
-	MemoryContext caller = CurrentMemoryContext;
 	bool		timed = get_timeout_active(STATEMENT_TIMEOUT);
 
-	PG_TRY();
-	{
-		(void) idem_bucket_attempt(lock_within, lock);
-	}
-	PG_CATCH();
-	{
-		int			code = geterrcode();
-
-		if (code != ERRCODE_LOCK_NOT_AVAILABLE &&
-			code != ERRCODE_T_R_SERIALIZATION_FAILURE)
-			PG_RE_THROW();
-		MemoryContextSwitchTo(caller);
-		FlushErrorState();
-	}
-	PG_END_TRY();
-
+	(void) idem_subxact(lock_within, lock, is_end_of_wait);
 	if (timed && !get_timeout_active(STATEMENT_TIMEOUT))
 		ereport(ERROR,
 				(errcode(ERRCODE_QUERY_CANCELED),
@@ -194,7 +136,7 @@ wait_for_lock(LockWait *lock)
 }
 
 /* Locks the bucket, within lock->ms: an IdemStep that leaves nothing. */
-static IdemMoved
+static bool
 lock_within(void *arg)
 {
 	LockWait   *lock = arg;
@@ -210,7 +152,15 @@ lock_within(void *arg)
 							 lock->key, NULL, &quantity, &isnull, 1);
 	/* if time was up at the last moment, it is raised here */
 	CHECK_FOR_INTERRUPTS();
-	return IDEM_TAKEN;
+	return false;
+}
+
+/* The bucket is still held, or changed: an IdemExpected. */
+static bool
+is_end_of_wait(const ErrorData *edata)
+{
+	return edata->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
+		edata->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE;
 }
 
 static void

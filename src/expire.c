@@ -73,7 +73,7 @@ static void expire_batch(int32 batch, TimestampTz now, Place *place,
 						 MemoryContext keep, IdemStatRunState *run,
 						 bool *more);
 static void read_due(Due *due, const Place *place, int32 limit);
-static IdemMoved end_orders(void *arg);
+static bool end_orders(void *arg);
 static bool end_order(Due *due, const Datum *key, IdemPart **parts, int *n);
 static IdemLines *lines_of(IdemPart *parts, int n);
 static uint64 usecs_since(instr_time began);
@@ -186,7 +186,7 @@ expire_batch(int32 batch, TimestampTz now, Place *place, MemoryContext keep,
 	*more = due.n == batch;
 	run->keys_read += due.n;
 	due.last = due.n;
-	if (due.n > 0 && idem_bucket_attempt(end_orders, &due) == IDEM_MOVED)
+	if (due.n > 0 && idem_subxact(end_orders, &due, NULL))
 		run->removed += due.ended;
 	else
 		for (int i = 0; i < due.n; i++)
@@ -194,7 +194,7 @@ expire_batch(int32 batch, TimestampTz now, Place *place, MemoryContext keep,
 			CHECK_FOR_INTERRUPTS();
 			due.first = i;
 			due.last = i + 1;
-			if (idem_bucket_attempt(end_orders, &due) == IDEM_MOVED)
+			if (idem_subxact(end_orders, &due, NULL))
 				run->removed += due.ended;
 		}
 
@@ -244,7 +244,7 @@ read_due(Due *due, const Place *place, int32 limit)
  * Ends those of the orders that no other transaction holds, and gives back what
  * they hold: an IdemStep.
  */
-static IdemMoved
+static bool
 end_orders(void *arg)
 {
 	Due		   *due = arg;
@@ -260,9 +260,9 @@ end_orders(void *arg)
 		if (end_order(due, key, &parts, &n))
 			due->ended++;
 	}
-	if (n == 0)
-		return IDEM_MOVED;
-	return idem_bucket_move(&due->stock, lines_of(parts, n), false, &waited);
+	return n == 0 ||
+		idem_bucket_move(&due->stock, lines_of(parts, n), false,
+						 &waited) == IDEM_MOVED;
 }
 
 /*

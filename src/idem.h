@@ -78,6 +78,12 @@ extern bool idem_same_bytes(Datum a, Datum b);
 extern void idem_sort(void *elements, Size n, Size size,
 					  int (*compare) (const void *, const void *));
 
+/* subxact.c: a step that can be undone */
+typedef bool (*IdemStep) (void *arg);
+typedef bool (*IdemExpected) (const ErrorData *edata);
+
+extern bool idem_subxact(IdemStep step, void *arg, IdemExpected expected);
+
 /* invalidate.c: one relcache callback for all of idem */
 extern void idem_on_relcache(void (*callback) (Datum arg, Oid relid));
 

@@ -27,21 +27,30 @@
  */
 #include "plan.h"
 
-#include "access/xact.h"
 #include "commands/extension.h"
 #include "storage/lockdefs.h"
 #include "storage/proc.h"
 #include "utils/guc.h"
-#include "utils/memutils.h"
-#include "utils/resowner.h"
 
 /* What an insert may wait on a cluster, at first: a node needs longer. */
 #define CLUSTER_MS		16
 #define CLUSTER_TRIES	2
 
-static bool execute_within(IdemTable *table, IdemStatement statement, Oid owner, const Datum *values,
-						   const bool *nulls, int ms, bool cluster,
-						   uint64 *processed);
+/* An attempt that may wait for so many milliseconds. */
+typedef struct Attempt
+{
+	IdemTable  *table;
+	IdemStatement statement;
+	Oid			owner;
+	const Datum *values;
+	const bool *nulls;
+	bool		cluster;
+	int			ms;
+	uint64		processed;
+} Attempt;
+
+static bool execute_within(void *arg);
+static bool is_lock_timeout(const ErrorData *edata);
 
 
 /*
@@ -52,16 +61,25 @@ bool
 idem_nowait_execute(IdemTable *table, IdemStatement statement, Oid owner, const Datum *values,
 					const bool *nulls, int tries, uint64 *processed)
 {
-	bool		cluster = OidIsValid(get_extension_oid("citus", true));
+	Attempt		attempt = {
+		.table = table,
+		.statement = statement,
+		.owner = owner,
+		.values = values,
+		.nulls = nulls,
+		.cluster = OidIsValid(get_extension_oid("citus", true))
+	};
 
-	if (cluster)
+	if (attempt.cluster)
 		tries = Min(tries, CLUSTER_TRIES);
 	for (int i = 0; i < tries; i++)
 	{
-		if (execute_within(table, statement, owner, values, nulls,
-						   cluster ? CLUSTER_MS << i : 1 << i, cluster,
-						   processed))
+		attempt.ms = attempt.cluster ? CLUSTER_MS << i : 1 << i;
+		if (idem_subxact(execute_within, &attempt, is_lock_timeout))
+		{
+			*processed = attempt.processed;
 			return true;
+		}
 		if (MyProc->waitLockMode == ShareLock)
 			break;
 	}
@@ -69,58 +87,33 @@ idem_nowait_execute(IdemTable *table, IdemStatement statement, Oid owner, const 
 }
 
 
-/*
- * The same once, where no lock may be waited for longer than so many
- * milliseconds.  A subtransaction is what allows to go on after that.
- */
+/* The same once: an IdemStep.  No lock is waited for longer than attempt->ms. */
 static bool
-execute_within(IdemTable *table, IdemStatement statement, Oid owner,
-			   const Datum *values, const bool *nulls, int ms, bool cluster,
-			   uint64 *processed)
+execute_within(void *arg)
 {
-	MemoryContext caller = CurrentMemoryContext;
-	ResourceOwner resources = CurrentResourceOwner;
-	volatile bool in_time = true;
+	Attempt    *attempt = arg;
+	int			nestlevel = NewGUCNestLevel();
+	int			before = LockTimeout;
+	char		timeout[12];
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(caller);
-	PG_TRY();
-	{
-		int			nestlevel = NewGUCNestLevel();
-		int			before = LockTimeout;
-		char		timeout[12];
+	if (attempt->cluster)
+		idem_plan_lock_timeout(attempt->ms);
+	snprintf(timeout, sizeof(timeout), "%d", attempt->ms);
+	(void) set_config_option("lock_timeout", timeout, PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	attempt->processed = idem_table_execute(attempt->table, attempt->statement,
+											attempt->owner, false,
+											attempt->values, attempt->nulls,
+											NULL, NULL);
+	AtEOXact_GUC(true, nestlevel);
+	if (attempt->cluster)
+		idem_plan_lock_timeout(before);
+	return true;
+}
 
-		if (cluster)
-			idem_plan_lock_timeout(ms);
-		snprintf(timeout, sizeof(timeout), "%d", ms);
-		(void) set_config_option("lock_timeout", timeout, PGC_USERSET,
-								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
-								 false);
-		*processed = idem_table_execute(table, statement, owner, false,
-										values, nulls, NULL, NULL);
-		AtEOXact_GUC(true, nestlevel);
-		if (cluster)
-			idem_plan_lock_timeout(before);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		ErrorData  *edata;
-
-		MemoryContextSwitchTo(caller);
-		edata = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(caller);
-		CurrentResourceOwner = resources;
-
-		if (edata->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
-			ReThrowError(edata);
-		FreeErrorData(edata);
-		in_time = false;
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(caller);
-	CurrentResourceOwner = resources;
-	return in_time;
+/* The time was up: an IdemExpected. */
+static bool
+is_lock_timeout(const ErrorData *edata)
+{
+	return edata->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
 }

@@ -62,9 +62,6 @@ typedef struct IdemPatience
 	double		napped;			/* milliseconds since a lock was waited for */
 } IdemPatience;
 
-typedef IdemMoved (*IdemStep) (void *arg);
-
-extern IdemMoved idem_bucket_attempt(IdemStep step, void *arg);
 extern void idem_bucket_wait(IdemPatience *patience, IdemStore *store,
 							 Datum source, Datum item, int32 number);
 
