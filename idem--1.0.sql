@@ -727,7 +727,7 @@ LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'idem_stat_counters';
 
 COMMENT ON FUNCTION @extschema@.idem_stat_counters() IS
-'the rows of view idem_stat; none, and a notice, on a server before PostgreSQL 17 that does not have idem in shared_preload_libraries';
+'the rows of view idem_stat; none, and a notice, on a server before PostgreSQL 17 that does not have idem in shared_preload_libraries, or where there was no room for the counters';
 
 CREATE VIEW @extschema@.idem_stat AS
 	SELECT s.kind, s.source, s.outcome, s.count, s.waits, s.wait_seconds, s.stats_since FROM @extschema@.idem_stat_counters() AS s;

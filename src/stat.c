@@ -15,7 +15,10 @@
  *
  * Where it is.  From PostgreSQL 17 on in a named segment that the first call
  * makes; before that in memory that the server must be asked for at its start,
- * so idem must be in shared_preload_libraries, or nothing is counted.
+ * so idem must be in shared_preload_libraries, or nothing is counted.  If a
+ * session cannot have the segment, it counts nothing and warns once: nobody's
+ * claim fails for a counter.  (PostgreSQL 17 and 18 do not try again for a
+ * segment that could once not be made, until they are started again.)
  *
  * Locking rules.  A tag is the hash of a slot's (database, kind, source), or
  * says that the slot is free.
@@ -49,6 +52,7 @@
  */
 #include "stat.h"
 
+#include "access/xact.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
@@ -89,6 +93,10 @@ static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
 static void request_shared(void);
 static void startup_shared(void);
 #endif
+#if IDEM_SEGMENT_ON_DEMAND
+static bool make_segment(void *arg);
+static bool warn_without_segment(const ErrorData *edata);
+#endif
 static void init_shared(IDEM_SEGMENT_INIT_ARGS);
 static uint64 tag_of(uint64 hash);
 static uint64 hash_in(Oid database, IdemStatKind kind, const char *source,
@@ -125,11 +133,14 @@ bool
 idem_stat_attach(void)
 {
 #if IDEM_SEGMENT_ON_DEMAND
-	bool		found;
+	static bool tried = false;
 
-	if (shared == NULL)
-		shared = idem_segment(SEGMENT_NAME, sizeof(IdemStatShared),
-							  init_shared, &found);
+	/* where a subtransaction may not begin, a later call tries */
+	if (!tried && !IsInParallelMode())
+	{
+		(void) idem_subxact(make_segment, NULL, warn_without_segment);
+		tried = true;
+	}
 #endif
 	return shared != NULL;
 }
@@ -267,7 +278,35 @@ idem_stat_run(IdemStatRun run, const IdemStatRunState *state)
 }
 
 
-#if !IDEM_SEGMENT_ON_DEMAND
+#if IDEM_SEGMENT_ON_DEMAND
+/* Makes the segment, or finds it: an IdemStep. */
+static bool
+make_segment(void *arg)
+{
+	bool		found;
+
+	shared = idem_segment(SEGMENT_NAME, sizeof(IdemStatShared), init_shared,
+						  &found);
+	return true;
+}
+
+/* There are no counters in this session: an IdemExpected. */
+static bool
+warn_without_segment(const ErrorData *edata)
+{
+	if (edata->sqlerrcode == ERRCODE_QUERY_CANCELED)
+		return false;
+	ereport(WARNING,
+			(errcode(edata->sqlerrcode),
+			 errmsg("idem counts nothing in this session"),
+			 errdetail("The shared memory for its counters: %s.",
+					   edata->message),
+			 errhint("Make room for %zu bytes of dynamic shared memory (in /dev/shm), and start the server again.",
+					 sizeof(IdemStatShared))));
+	return true;
+}
+
+#else
 /* Hook: memory that must be asked for at the server's start. */
 static void
 request_shared(void)

@@ -308,10 +308,17 @@ put_source(ReturnSetInfo *rsinfo, const Source *source, TimestampTz since)
 static void
 say_why_empty(void)
 {
+#if IDEM_SEGMENT_ON_DEMAND
+	ereport(NOTICE,
+			(errmsg("idem counts nothing in this session"),
+			 errdetail("The session could not have the shared memory for counters, as a warning has said."),
+			 errhint("Make room in /dev/shm and start the server again.")));
+#else
 	ereport(NOTICE,
 			(errmsg("idem counts nothing on this server"),
 			 errdetail("Before PostgreSQL 17 counters need memory that is asked for when the server starts."),
 			 errhint("Add idem to shared_preload_libraries and start the server again.")));
+#endif
 }
 
 /* Bytewise. */

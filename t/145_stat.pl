@@ -188,6 +188,19 @@ my (undef, $out, $err) = $node->psql('postgres', 'TABLE idem_stat; TABLE idem_st
 if ($node->pg_version >= 17)
 {
 	like($out, qr/^claim\|without\|first\|1\|/, 'counted without preload');
+
+	# no room for the counters: the work goes on, and who asks is told
+	my $segments = $node->data_dir . '/pg_dynshmem';
+	$node->append_conf('postgresql.conf', 'dynamic_shared_memory_type = mmap');
+	$node->restart;
+	chmod 0500, $segments or die "$segments: $!";
+	(undef, $out, $err) = $node->psql('postgres', q(SELECT idem_claim('no room', '1'), idem_claim('no room', '2'); TABLE idem_stat));
+	is($out, 't|t', 'claimed without room for counters');
+	is(() = $err =~ /WARNING: +idem counts nothing in this session\n.*DETAIL: .*\S\n.*HINT: /g, 1, '… a session is warned once');
+	like($err, qr/NOTICE: +idem counts nothing in this session/, '… and idem_stat says why it is empty');
+	is($node->psql('postgres', q(CALL idem_purge('1000 days'); CALL idem_stock_expire())), 0, '… procedures run, too');
+	is($node->safe_psql('postgres', q(SELECT count(*) FROM idem.claim WHERE source = 'no room')), 2, '… and the claims are there');
+	chmod 0700, $segments or die "$segments: $!";
 }
 else
 {
