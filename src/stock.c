@@ -14,9 +14,10 @@
  * is reserved for that, so a second call sees the first one's row, waits for
  * that transaction and looks again (store.c); through SQL the insertion itself
  * decides, and waits.  What is known of the order is judged before anything
- * else: "not enough" is only answered if the order is unknown, or lacks the
- * item, as of the moment at which the stock was found short, or later.
- * Otherwise a retry of the order that took the last unit would be refused.  (A
+ * else: "not enough" is only answered if the order is unknown, or lacks what
+ * was wanted, as of the moment at which the stock was found short, or later;
+ * what has come to it meanwhile is a reason to look again.  Otherwise a retry of
+ * the order that took the last unit would be refused.  (A
  * rival that is making the same order at this moment is not waited for here:
  * until it commits, what it takes still counts as available, so the stock would
  * not have been found short.)
@@ -295,10 +296,11 @@ add_to_order(IdemStore *holds, IdemStore *stock, Order *order, IdemRow *row,
 	lines = idem_hold_lines(order->key, missing, nmissing, false);
 	if (idem_hold_short(holds, stock, order->key, lines, row))
 	{
-		*held = row->presence == IDEM_PRESENT &&
-			judge(order, row, &missing) == 0;
-		if (!*held)
-			idem_stat_count(IDEM_STAT_STOCK_SHORT, order->key[HOLD_SOURCE], 1);
+		/* what made it short may be what another call took for the order */
+		if (row->presence != IDEM_PRESENT ||
+			judge(order, row, &missing) != nmissing)
+			return false;
+		idem_stat_count(IDEM_STAT_STOCK_SHORT, order->key[HOLD_SOURCE], 1);
 		return true;
 	}
 	if (!idem_store_lock(holds, row, IDEM_LOCK_UPDATE))
@@ -400,7 +402,7 @@ move_one(IdemStore *stock, Datum item, Datum quantity)
 	bool		waited;
 
 	idem_bucket_line(lines, item, quantity);
-	return !idem_bucket_short(stock, lines, NULL) &&
+	return !idem_bucket_short(stock, lines, InvalidSnapshot) &&
 		idem_bucket_move(stock, lines, true, &waited) == IDEM_MOVED;
 }
 

@@ -105,8 +105,9 @@ idem_stock_amend(PG_FUNCTION_ARGS)
 		idem_bucket_line(lines, item, more);
 		if (idem_hold_short(&holds, &stock, key, lines, &row))
 		{
-			/* the same call in another session may have taken it */
-			amended = has_part(&row, item, quantity);
+			/* the same call in another session may have taken it: look again */
+			if (!has_part(&row, item, part->quantity))
+				continue;
 			break;
 		}
 		if (!idem_store_lock(&holds, &row, IDEM_LOCK_UPDATE))
@@ -326,7 +327,7 @@ find_part(IdemPart *parts, int n, Datum item)
 	return bsearch(&wanted, parts, n, sizeof(IdemPart), idem_hold_compare);
 }
 
-/* Has a held order so much of an item? */
+/* Does a held order have just so much of an item? */
 static bool
 has_part(const IdemRow *row, Datum item, Datum quantity)
 {
@@ -338,7 +339,8 @@ has_part(const IdemRow *row, Datum item, Datum quantity)
 		return false;
 	n = idem_hold_parts(row, &parts);
 	part = find_part(parts, n, item);
-	return part != NULL && idem_quantity_compare(part->quantity, quantity) == 0;
+	return idem_quantity_compare(part == NULL ? idem_zero() : part->quantity,
+								 quantity) == 0;
 }
 
 /* Answers what is known of an order. */
