@@ -382,6 +382,10 @@ SELECT idem_call('claim_call', 'in its place', 'admin',
 	$$["CREATE TEMP TABLE t AS SELECT * FROM idem.claim; TRUNCATE idem.claim; INSERT INTO idem.claim (source, seq, owner, status, fence) SELECT source, 'another', owner, 'd', 0 FROM t; INSERT INTO idem.claim SELECT * FROM t; DROP TABLE t", "in its place"]$$);
 SELECT seq, status, response FROM idem.claim ORDER BY seq;
 ROLLBACK;
+BEGIN;
+TRUNCATE idem.claim;
+SELECT idem_call('claim_call', 'truncated', 'admin', '["TRUNCATE idem.claim", "truncated"]');
+ROLLBACK;
 SELECT idem_call('claim_call', 'other route', 'admin',
 	$$["SELECT set_config('idem.force_sql', (NOT current_setting('idem.force_sql')::bool)::text, false)", "other route"]$$);
 RESET idem.force_sql;

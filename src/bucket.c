@@ -180,7 +180,7 @@ Datum
 idem_bucket_total(IdemStore *store, Datum item)
 {
 	Bucket	   *buckets;
-	int			n = read_buckets(store, NULL, item, 0, (Datum) 0, &buckets);
+	int			n = read_buckets(store, InvalidSnapshot, item, 0, (Datum) 0, &buckets);
 
 	return sum(buckets, n);
 }
@@ -247,7 +247,7 @@ idem_bucket_move(IdemStore *store, IdemLines *lines, bool wait, bool *waited)
 		Tried		tried;
 
 		if (!lines->lines[0].seen)
-			(void) look(store, &lines->lines[0], NULL);
+			(void) look(store, &lines->lines[0], InvalidSnapshot);
 		tried = try_line(store, lines, &lines->lines[0], false);
 		if (tried == DONE || tried == SHORT)
 			return tried == DONE ? IDEM_MOVED : IDEM_SHORT;
@@ -288,7 +288,7 @@ idem_bucket_add(IdemStore *store, Datum item, Datum quantity, int nbuckets)
 {
 	Datum		scale = DirectFunctionCall1(numeric_min_scale, quantity);
 	Bucket	   *buckets;
-	int			n = read_buckets(store, NULL, item, 0, (Datum) 0, &buckets);
+	int			n = read_buckets(store, InvalidSnapshot, item, 0, (Datum) 0, &buckets);
 	int			there = 0;
 	Datum		rest = quantity;
 	IdemLines  *lines;
@@ -338,6 +338,7 @@ look(IdemStore *store, Line *line, Snapshot snapshot)
 	int16	   *served = last_served(line->item);
 	bool		direct = idem_store_is_direct(store);
 	Bucket	   *buckets;
+	Datum		total;
 	bool		is_short;
 	int			n;
 
@@ -358,9 +359,10 @@ look(IdemStore *store, Line *line, Snapshot snapshot)
 		pfree(buckets);
 		n = read_buckets(store, snapshot, line->item, 0, (Datum) 0, &buckets);
 	}
-	is_short = idem_quantity_compare(sum(buckets, n), line->quantity) < 0;
-	/* the next call, which will find it short as well, reads it once */
-	if (is_short)
+	total = sum(buckets, n);
+	is_short = idem_quantity_compare(total, line->quantity) < 0;
+	/* sold out: the next call most likely finds that again, and reads it once */
+	if (is_short && idem_same_bytes(total, idem_zero()))
 		*served = -1;
 	pfree(buckets);
 	return is_short;
@@ -410,7 +412,7 @@ try_line(IdemStore *store, IdemLines *lines, Line *line, bool in_parts)
 		}
 	}
 
-	n = read_buckets(store, NULL, line->item, 0, (Datum) 0, &buckets);
+	n = read_buckets(store, InvalidSnapshot, line->item, 0, (Datum) 0, &buckets);
 	if (idem_quantity_compare(sum(buckets, n), line->quantity) < 0)
 		tried = SHORT;
 	else

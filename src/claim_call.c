@@ -37,7 +37,7 @@ static bool call_or_replay(FunctionCallInfo fcinfo, Datum *response);
 static Datum replay(IdemStore *store, const Datum *key, const IdemRow *row,
 					IdemClaimStatus status);
 static void record_answer(IdemStore *store, const Datum *key,
-						  const IdemInserted *place, Datum response);
+						  const ItemPointerData *tid, Datum response);
 static Datum call_function(Oid function, Jsonb *request);
 static void check_function(Oid function, HeapTuple tuple);
 static FuncExpr *function_expr(Oid function, HeapTuple tuple, Jsonb *request);
@@ -117,14 +117,13 @@ call_or_replay(FunctionCallInfo fcinfo, Datum *response)
 	status = idem_claim_take(&store, key, &take, &row);
 	if (status == CLAIM_TAKEN)
 	{
-		IdemInserted place;
+		ItemPointerData tid = idem_store_inserted(&store);
 
 		/* the function may do to our table what calls for the other route */
-		idem_store_inserted(&store, &place);
 		idem_store_close(&store);
 		*response = call_function(function, request);
 		idem_store_open(&store, &idem_claim_table, IDEM_WRITE, IDEM_WAIT);
-		record_answer(&store, key, &place, *response);
+		record_answer(&store, key, &tid, *response);
 	}
 	else
 	{
@@ -164,18 +163,18 @@ replay(IdemStore *store, const Datum *key, const IdemRow *row,
 }
 
 /*
- * Ends what was begun: the key is done, with its answer.  If its row was made for
- * this call, place says where; nearly always it is still there.
+ * Ends what was begun: the key is done, with its answer.  If this call has
+ * inserted its row, tid says where.
  */
 static void
-record_answer(IdemStore *store, const Datum *key, const IdemInserted *place,
+record_answer(IdemStore *store, const Datum *key, const ItemPointerData *tid,
 			  Datum response)
 {
 	IdemRow		row;
 
 	do
 	{
-		idem_store_find_inserted(store, place, key, &row);
+		idem_store_find_inserted(store, tid, key, &row);
 		if (row.presence != IDEM_PRESENT || idem_claim_status(&row) != CLAIM_RUNNING)
 			ereport(ERROR,
 					(errcode(ERRCODE_IDEM_NOT_FOUND),

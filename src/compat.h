@@ -107,6 +107,11 @@
 #define IDEM_SEGMENT_INIT_ARGS void *ptr
 #endif
 
+/* 16 gave file numbers another name */
+#if PG_VERSION_NUM < 160000
+#define rd_firstRelfilelocatorSubid rd_firstRelfilenodeSubid
+#endif
+
 /* 18 has counters for EXPLAIN, 19 flags for the slot; neither is of use here */
 static inline IndexScanDesc
 idem_index_beginscan(Relation heap, Relation index, Snapshot snapshot,

@@ -218,12 +218,13 @@ bool
 idem_hold_short(IdemStore *holds, IdemStore *stock, const Datum *key,
 				IdemLines *lines, IdemRow *row)
 {
-	Snapshot	snapshot = idem_store_is_direct(stock) ? idem_store_snapshot() : NULL;
+	Snapshot	snapshot = idem_store_is_direct(stock) ?
+		idem_store_snapshot() : InvalidSnapshot;
 	bool		is_short = idem_bucket_short(stock, lines, snapshot);
 
 	if (is_short)
 		idem_store_read_by(holds, snapshot, key, row);
-	if (snapshot != NULL)
+	if (snapshot != InvalidSnapshot)
 		UnregisterSnapshot(snapshot);
 	return is_short;
 }

@@ -35,7 +35,7 @@ idem_quantity_arg(FunctionCallInfo fcinfo, int argno, const char *name,
 Datum
 idem_quantity_check(Datum value, const char *name, bool may_be_zero)
 {
-	static Datum least_limit = (Datum) 0;
+	static Datum always_fits = (Datum) 0;
 	int			scale;
 	bool		fits;
 
@@ -52,10 +52,10 @@ idem_quantity_check(Datum value, const char *name, bool may_be_zero)
 						   DatumGetCString(DirectFunctionCall1(numeric_out, value))),
 				 errhint("Pass 0, or a number above it, which may have a fraction.")));
 
-	/* nearly all are below 1e18, whatever their scale, and that is soon seen */
+	/* below 1e18 every scale that is allowed fits */
 	scale = DatumGetInt32(DirectFunctionCall1(numeric_min_scale, value));
 	fits = scale <= IDEM_QUANTITY_SCALE;
-	if (fits && idem_quantity_compare(value, idem_kept_numeric(&least_limit, INT64CONST(1000000000000000000))) >= 0)
+	if (fits && idem_quantity_compare(value, idem_kept_numeric(&always_fits, INT64CONST(1000000000000000000))) >= 0)
 	{
 		Datum		limit = DirectFunctionCall3(numeric_in,
 												CStringGetDatum(psprintf("1e%d", IDEM_QUANTITY_DIGITS - scale)),

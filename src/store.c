@@ -188,8 +188,8 @@ idem_store_owner(const IdemStore *store)
 }
 
 /*
- * What a read sees, for callers who read several rows of one moment.  They give
- * it to UnregisterSnapshot in the end.
+ * What a read sees, for callers who read several rows as of one moment.  They
+ * give it to UnregisterSnapshot in the end.
  */
 Snapshot
 idem_store_snapshot(void)
@@ -214,14 +214,14 @@ idem_store_read(IdemStore *store, const Datum *key, IdemRow *row)
 }
 
 /*
- * The same as of a moment, the snapshot's; NULL: as of now.  Through SQL it is
- * always as of now.
+ * The same as of the snapshot's moment; InvalidSnapshot: as of now.  Through
+ * SQL it is always as of now.
  */
 void
 idem_store_read_by(IdemStore *store, Snapshot snapshot, const Datum *key,
 				   IdemRow *row)
 {
-	if (store->index == NULL || snapshot == NULL)
+	if (store->index == NULL || snapshot == InvalidSnapshot)
 		idem_store_read(store, key, row);
 	else
 		(void) idem_direct_find(store, key, snapshot, row);
@@ -255,25 +255,24 @@ idem_store_find(IdemStore *store, const Datum *key, IdemRow *row)
 }
 
 /*
- * The same for a row that this transaction has inserted: if it is as it was, the
- * index is not asked.  Whoever could have changed it meanwhile is this
- * transaction, and then the version that was inserted is not the current one.
+ * The same for a row that this transaction has inserted, at tid: as long as it
+ * is there, the index is not asked.  Nobody else can change a row that is not
+ * committed, and if we have, the version at tid is no longer visible.  But in a
+ * file that this transaction has made another row may be at tid, or none.
  */
 void
-idem_store_find_inserted(IdemStore *store, const IdemInserted *place,
+idem_store_find_inserted(IdemStore *store, const ItemPointerData *tid,
 						 const Datum *key, IdemRow *row)
 {
-	/* the table may have been rewritten meanwhile, by this transaction */
-	if (store->index != NULL && ItemPointerIsValid(&place->tid) &&
-		place->file == store->heap->rd_rel->relfilenode &&
-		idem_direct_fetch(store, &place->tid, row))
-	{
-		bool		same = true;
+	int			last PG_USED_FOR_ASSERTS_ONLY = store->table->nkeys - 1;
 
-		for (int i = 0; i < store->table->nkeys; i++)
-			same = same && idem_same_bytes(row->values[i], key[i]);
-		if (same)
-			return;
+	if (store->index != NULL && ItemPointerIsValid(tid) &&
+		store->heap->rd_createSubid == InvalidSubTransactionId &&
+		store->heap->rd_firstRelfilelocatorSubid == InvalidSubTransactionId &&
+		idem_direct_fetch(store, tid, row))
+	{
+		Assert(idem_same_bytes(row->values[last], key[last]));
+		return;
 	}
 	idem_store_find(store, key, row);
 }
@@ -516,12 +515,11 @@ idem_store_remove(IdemStore *store, IdemRow *row)
 		idem_direct_delete(store, &row->tid);
 }
 
-/* Where idem_store_insert has just inserted a row. */
-void
-idem_store_inserted(const IdemStore *store, IdemInserted *place)
+/* Where idem_store_insert has inserted a row directly; invalid: nowhere. */
+ItemPointerData
+idem_store_inserted(const IdemStore *store)
 {
-	place->file = store->heap->rd_rel->relfilenode;
-	place->tid = store->inserted;
+	return store->inserted;
 }
 
 /* Deletes the row that idem_store_insert has just inserted. */

@@ -55,13 +55,6 @@ typedef struct IdemStore
 	LOCKTAG		reserved[IDEM_RESERVE_MAX];
 } IdemStore;
 
-/* Where this transaction has inserted a row; directly, otherwise nowhere. */
-typedef struct IdemInserted
-{
-	Oid			file;			/* relfilenode of the table then */
-	ItemPointerData tid;
-} IdemInserted;
-
 /* What is known of a key. */
 typedef enum IdemPresence
 {
@@ -100,7 +93,7 @@ extern void idem_store_read_by(IdemStore *store, Snapshot snapshot,
 							   const Datum *key, IdemRow *row);
 extern void idem_store_find(IdemStore *store, const Datum *key, IdemRow *row);
 extern void idem_store_find_inserted(IdemStore *store,
-									 const IdemInserted *place,
+									 const ItemPointerData *tid,
 									 const Datum *key, IdemRow *row);
 extern void idem_store_seek(IdemStore *store, const Datum *key, IdemRow *row);
 extern void idem_store_look(IdemStore *store, const Datum *key, IdemRow *row);
@@ -114,7 +107,7 @@ extern bool idem_store_update(IdemStore *store, IdemRow *row,
 							  const Datum *values, const bool *nulls);
 extern void idem_store_overwrite(IdemStore *store, IdemRow *row);
 extern void idem_store_remove(IdemStore *store, IdemRow *row);
-extern void idem_store_inserted(const IdemStore *store, IdemInserted *place);
+extern ItemPointerData idem_store_inserted(const IdemStore *store);
 extern void idem_store_remove_new(IdemStore *store, IdemRow *row);
 extern void idem_store_busy(IdemStore *store, const Datum *key);
 extern void idem_store_begin_wait(const IdemStore *store, const Datum *key);

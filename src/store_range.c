@@ -41,7 +41,7 @@ static bool is_held(HeapTupleHeader tuple, Snapshot snapshot);
 
 /*
  * Begins to read the rows of a first column, from a second column on, by a
- * snapshot of the caller's; NULL: by one of its own.
+ * snapshot of the caller's; InvalidSnapshot: by one of its own.
  */
 void
 idem_range_begin(IdemRange *range, IdemStore *store, Snapshot snapshot,
@@ -58,7 +58,7 @@ idem_range_begin(IdemRange *range, IdemStore *store, Snapshot snapshot,
 							   BTGreaterEqualStrategyNumber, INT4OID,
 							   InvalidOid, F_INT4GE, Int32GetDatum(from));
 	range->store = store;
-	range->own_snapshot = snapshot == NULL;
+	range->own_snapshot = snapshot == InvalidSnapshot;
 	range->snapshot = range->own_snapshot ? idem_store_snapshot() : snapshot;
 	range->scandesc = systable_beginscan_ordered(store->heap, store->index,
 												 range->snapshot, n, scankeys);

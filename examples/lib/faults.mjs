@@ -166,7 +166,8 @@ export class Program {
     while (tries-- > 1) {
       try {
         return await this.startOnce();
-      } catch {
+      } catch (error) {
+        if (process.env.EXAMPLES_VERBOSE) console.error(error.message);
         await sleep(100);
       }
     }
