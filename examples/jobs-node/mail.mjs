@@ -7,8 +7,12 @@ const TIMEOUT = 1000; // ms; well below the ttl: whose lease has expired is not 
  * in between, nobody knows whether the mail went out, and the gateway is asked before it is sent again.
  */
 export async function sendMail(pool, { mail }) {
-  const begin = async () =>
-    (await pool.query('SELECT * FROM idem_begin($1, $2, $3::interval, takeover => false)', ['mail', mail, TTL])).rows[0];
+  const begin = async () => {
+    const asked = performance.now(); // the lease begins later than this
+    const { rows: [attempt] } = await pool.query('SELECT * FROM idem_begin($1, $2, $3::interval, takeover => false)', ['mail', mail, TTL]);
+    if (performance.now() - asked > TIMEOUT) throw new Error(`${mail}: the answer was held up, and the lease may end while it is sent: later`);
+    return attempt;
+  };
   const complete = (fence, answer) => pool.query('SELECT idem_complete($1, $2, $3, $4)', ['mail', mail, fence, JSON.stringify(answer)]);
 
   let attempt = await begin();

@@ -227,7 +227,7 @@ export function uuidv7(rnd, at = Date.now()) {
 }
 
 /** Ends the test with status 1 if it did not come to an end in so many seconds: a hang. */
-export function watchdog(seconds = 280) {
+export function watchdog(seconds = 850) {
   setTimeout(() => {
     console.log(`the test hangs: no end after ${seconds} s`);
     process.exit(1);

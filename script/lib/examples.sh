@@ -54,7 +54,7 @@ example_needs() {
 
 # example_packages DIR SECONDS: the packages that DIR's lock file names, into DIR; 77 if they cannot be had in this time.
 example_packages() {
-	[ ! -d "$1/node_modules" ] || return 0
+	[ ! -f "$1/node_modules/.package-lock.json" ] || return 0 # npm writes it last
 	(cd "$1" && timeout "$2" npm ci --prefer-offline --no-audit --no-fund --ignore-scripts --fetch-retries 1) >"$1.npm.log" 2>&1 && return
 	echo "npm cannot install the packages: $(grep -m 1 -iE 'err(or|!)' "$1.npm.log" || tail -n 1 "$1.npm.log")"
 	return 77
@@ -81,6 +81,7 @@ example_run() {
 	"$IDEM_BIN/psql" -Xqc "CREATE DATABASE $database" || return 1
 	"$IDEM_BIN/psql" -Xq -d "$database" -c 'CREATE EXTENSION idem' || return 1
 	if [ -f "$schema" ]; then "$IDEM_BIN/psql" -Xq -o /dev/null -d "$database" -v ON_ERROR_STOP=1 -f "$schema" || return 1; fi
-	[ "$SECONDS" -lt "$end" ] || return 124
-	as_server_user env PGDATABASE="$database" timeout -k 5 $((end - SECONDS)) "${command[@]}" </dev/null 2>&1
+	local left=$((end - SECONDS))
+	[ "$left" -gt 0 ] || return 124
+	as_server_user env PGDATABASE="$database" timeout -k 5 "$left" "${command[@]}" </dev/null 2>&1
 }

@@ -29,6 +29,7 @@ const gateway = http.createServer((req, res) => {
     else res.end(JSON.stringify({ id: book.length }));
   });
 });
+gateway.keepAliveTimeout = 300000; // it never closes a connection just when a request is sent on it
 await new Promise((done) => gateway.listen(0, '127.0.0.1', done));
 
 // A tool server as an agent has it: started when it is needed, killed, and started again.
@@ -44,7 +45,10 @@ class Tools {
     if (!this.client) {
       this.client = new Client({ name: 'agent', version: '1.0.0' });
       this.client.onclose = () => { this.client = null; };
-      await this.client.connect(this.transport = new StdioClientTransport(this.how));
+      await this.client.connect(this.transport = new StdioClientTransport(this.how)).catch((error) => {
+        this.client = null;
+        throw error;
+      });
     }
     const called = this.client.callTool({ name, arguments: args });
     if (killAfter !== undefined) {
@@ -63,7 +67,7 @@ class Tools {
 
 // The agent: goes through the plan, tries each step until it has an answer or is told to leave it to a human; in mid-run it forgets
 // how far it was.
-async function agent(toolServer, plan, counts) {
+async function agent(toolServer, plan, counts, kills = KILLS) {
   let forgets = 1;
   for (let step = 0; step < plan.length; step++) {
     if (forgets && step === Math.floor(plan.length / 2)) {
@@ -75,7 +79,7 @@ async function agent(toolServer, plan, counts) {
       counts.calls++;
       const words = `${args.about} ${counts.calls}`;
       try {
-        const kill = toolServer.kills < KILLS && toolServer.client && rnd() < 0.08 ? rnd() * 15 : undefined;
+        const kill = toolServer.kills < kills && toolServer.client && rnd() < 0.08 ? rnd() * 15 : undefined;
         await toolServer.call(name, name === 'send_mail' ? { ...args, words } : args, kill);
         break;
       } catch (error) {
@@ -85,7 +89,10 @@ async function agent(toolServer, plan, counts) {
         }
         if (/right now/.test(error.message)) {
           await sleep(100);
-        } else counts.errors++;
+        } else {
+          counts.errors++;
+          await sleep(1); // a call may fail at once, and others must have their turn
+        }
       }
     }
   }
@@ -119,7 +126,7 @@ async function run(name, script) {
     const before = book.length;
     gateway.removeAllListeners('request');
     gateway.on('request', quiet);
-    await agent(agents[0], plan, counts);
+    await agent(agents[0], plan, counts, 0); // nobody is killed any more: what is sent now is counted
     assert.equal(book.length, before + notSent, 'the agent sent what was not sent, and nothing else');
     assert.deepEqual(await human.call('unsettled', {}), []);
     await assert.rejects(agents[0].call('transfer', { ...plan[0][1], amount: 77 }), /request/i, 'the same invoice, another amount');
