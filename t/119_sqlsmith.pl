@@ -78,7 +78,8 @@ wait_until($node, q{SELECT count(*) = 0 FROM pg_stat_activity WHERE usename = 's
 my ($calls, $functions) = (calls(), functions());
 cmp_ok($functions, '>', 5, 'it did call our functions');
 is($node->safe_psql('postgres', 'SELECT pg_postmaster_start_time()'), $started, 'the server was not restarted');
-is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_locks l WHERE locktype = 'advisory' OR relation::regclass::text LIKE 'idem.%'}), '0', 'no lock is left');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid)
+	WHERE backend_type = 'client backend' AND (locktype = 'advisory' OR relation::regclass::text LIKE 'idem.%')}), '0', 'no lock is left');
 $node->stop;
 
 # an internal error is ours if it was raised in a file of ours; line by line, for the log of hours is larger than the memory

@@ -61,7 +61,7 @@ END
 	$pooler = { dir => $dir };
 	# to a file, for nobody would read a pipe, and it would wait
 	$pooler->{run} = IPC::Run::start([ $pgbouncer, "$dir/ini" ], '<', \undef, '>', '/dev/null', '2>', '/dev/null');
-	for (1 .. 100)
+	for (1 .. 20 * $PostgreSQL::Test::Utils::timeout_default)
 	{
 		last if -S "$dir/.s.PGSQL.6432";
 		usleep(50_000);

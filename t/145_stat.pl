@@ -153,7 +153,8 @@ my $since = $node->safe_psql('postgres', 'SELECT DISTINCT stats_since FROM idem_
 my $victim = IdemTest::Session->new($node);
 kill 'KILL', $victim->{pid};
 $victim->end;
-$node->poll_query_until('postgres', q(SELECT NOT pg_is_in_recovery())) or die 'no restart';
+# the place of a killed backend is free only after the restart
+$node->poll_query_until('postgres', "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $victim->{pid})") or die 'no restart';
 is($node->safe_psql('postgres', 'SELECT count(*) FROM idem_stat'), 0, 'empty after a crash');
 $node->safe_psql('postgres', q(SELECT idem_claim('after', '1')));
 is($node->safe_psql('postgres', "SELECT outcome, count, stats_since > '$since' FROM idem_stat WHERE source = 'after'"), 'first|1|t', '… and counts from then on');

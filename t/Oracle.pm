@@ -193,6 +193,9 @@ sub fresh
 {
 	my ($load) = @_;
 
+	# what is still under way of a load that was killed would meet the TRUNCATE in a deadlock
+	$load->{node}->poll_query_until('postgres', q{SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name = 'load'})
+	  or croak 'backends of the load do not end';
 	$load->{node}->safe_psql('postgres', <<'SQL');
 TRUNCATE load.effect, load.bare, load.thing, load.document, load.history, load.guarded, idem.claim, idem.hold, idem.token_spent;
 DELETE FROM load.product;

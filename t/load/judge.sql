@@ -147,7 +147,7 @@ CREATE TEMP VIEW violation AS
 	SELECT 'bug', format('%s %s: %s', kind, key, body) FROM journal WHERE event = 'bug';
 
 -- not all of a thousand
-SELECT promise || ': ' || what FROM (SELECT *, row_number() OVER (PARTITION BY promise, split_part(what, ' ', 1) ORDER BY what) AS n
+SELECT promise || ': ' || what FROM (SELECT *, row_number() OVER (PARTITION BY promise, regexp_replace(left(what, 40), '\d+', '', 'g') ORDER BY what) AS n
 	FROM violation) v
 WHERE n <= 5 ORDER BY promise, what;
 

@@ -58,7 +58,7 @@ static int	nproxies;
 static double fault_rate = 0.1;
 static double twice_rate = 0.25;
 static double patience = 10;
-static double give_up = 120;
+static double give_up = 900;
 static double seconds;
 static long from;
 static long limit = LONG_MAX;
