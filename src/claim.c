@@ -198,29 +198,39 @@ idem_lookup(PG_FUNCTION_ARGS)
 	Datum		values[lengthof(columns)];
 	bool		nulls[lengthof(columns)];
 	const IdemTake take = {.gone_is_answer = true};
-	IdemClaimStatus unknown = CLAIM_TAKEN;
+	IdemClaimStatus status;
+	bool		again;
 
 	idem_claim_key(fcinfo, key);
 	idem_store_open(&store, &idem_claim_table, IDEM_READ, IDEM_NO_WAIT);
-	idem_store_read(&store, key, &row);
-	if (row.presence == IDEM_ABSENT)
-		unknown = idem_claim_admit(&store, key, &take, IDEM_KEY_IS_READ);
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+		idem_store_read(&store, key, &row);
+		if (row.presence == IDEM_ABSENT)
+		{
+			status = idem_claim_admit(&store, key, &take, IDEM_KEY_IS_READ);
+			again = status == CLAIM_OPEN;
+		}
+		else
+		{
+			idem_check_owner(&idem_claim_table, key, row.values[CLAIM_OWNER]);
+			status = idem_claim_status(&row);
+			again = status == CLAIM_EXPIRED &&
+				!idem_store_still(&store, key, &row);
+		}
+	} while (again);
 	idem_store_close(&store);
 
 	memset(nulls, true, sizeof(nulls));
 	/* of a key whose time cannot be read nothing is known */
-	if (unknown == CLAIM_GONE)
+	if (row.presence == IDEM_ABSENT && status == CLAIM_GONE)
 	{
-		values[0] = CStringGetTextDatum(idem_claim_status_name(unknown));
+		values[0] = CStringGetTextDatum(idem_claim_status_name(status));
 		nulls[0] = false;
 	}
 	if (row.presence == IDEM_PRESENT)
 	{
-		IdemClaimStatus status;
-
-		idem_check_owner(&idem_claim_table, key, row.values[CLAIM_OWNER]);
-		status = idem_claim_status(&row);
-
 		/* a claim without an answer was complete when it was made */
 		if (status == CLAIM_DONE && row.nulls[CLAIM_COMPLETED_AT])
 			idem_claim_set(&row, CLAIM_COMPLETED_AT,

@@ -53,6 +53,7 @@ extern IdemTable idem_claim_table;
 
 extern void idem_claim_key(FunctionCallInfo fcinfo, Datum *key);
 extern IdemClaimStatus idem_claim_status(const IdemRow *row);
+extern IdemClaimStatus idem_claim_status_at(const IdemRow *row, TimestampTz now);
 extern const char *idem_claim_status_name(IdemClaimStatus status);
 extern void idem_claim_set(IdemRow *row, IdemClaimColumn column, bool isnull,
 						   Datum value);
@@ -76,7 +77,7 @@ extern IdemClaimStatus idem_claim_take(IdemStore *store, const Datum *key,
 									   const IdemTake *take, IdemRow *row);
 extern void idem_claim_new_row(const Datum *key, const IdemTake *take,
 							   IdemRow *row);
-extern IdemClaimStatus idem_claim_admit(const IdemStore *store,
+extern IdemClaimStatus idem_claim_admit(IdemStore *store,
 										const Datum *key, const IdemTake *take,
 										IdemKeyMoment moment);
 extern bool idem_claim_is_free(const Datum *key, const IdemTake *take,

@@ -272,9 +272,12 @@ take_free_run(IdemStore *store, Batch *batch, int first)
 				absent[nabsent++] = run;
 				continue;
 			}
+			if (status == CLAIM_OPEN)
+				break;
 		}
 		else if (row->presence == IDEM_BUSY ||
-				 idem_claim_is_free(key, &batch->take, row, &status))
+				 idem_claim_is_free(key, &batch->take, row, &status) ||
+				 (status == CLAIM_EXPIRED && !idem_store_still(store, key, row)))
 			break;
 		decide(batch, first + run, status, row);
 	}
@@ -314,11 +317,14 @@ decide(Batch *batch, int i, IdemClaimStatus status, const IdemRow *row)
 	BatchDetail *detail;
 
 	batch->keys[i].status = status;
-	if (batch->details == NULL || status == CLAIM_BUSY ||
-		status == CLAIM_GONE || status == CLAIM_INVALID)
+	if (batch->details == NULL)
+		return;
+	detail = &batch->details[i];
+	detail->known = detail->has_lease = detail->has_response = false;
+	if (status == CLAIM_BUSY || status == CLAIM_GONE ||
+		status == CLAIM_INVALID)
 		return;
 
-	detail = &batch->details[i];
 	detail->known = true;
 	detail->fence = DatumGetInt64(row->values[CLAIM_FENCE]);
 	detail->has_lease = !row->nulls[CLAIM_LEASE_UNTIL];

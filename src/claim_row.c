@@ -76,10 +76,17 @@ idem_claim_key(FunctionCallInfo fcinfo, Datum *key)
 IdemClaimStatus
 idem_claim_status(const IdemRow *row)
 {
+	return idem_claim_status_at(row, GetCurrentTimestamp());
+}
+
+/* The status at a time. */
+IdemClaimStatus
+idem_claim_status_at(const IdemRow *row, TimestampTz now)
+{
 	IdemClaimStatus status = DatumGetChar(row->values[CLAIM_STATUS]);
 
 	if (status == CLAIM_RUNNING && !row->nulls[CLAIM_LEASE_UNTIL] &&
-		DatumGetTimestampTz(row->values[CLAIM_LEASE_UNTIL]) <= GetCurrentTimestamp())
+		DatumGetTimestampTz(row->values[CLAIM_LEASE_UNTIL]) <= now)
 		return CLAIM_EXPIRED;
 	return status;
 }

@@ -71,6 +71,9 @@ idem_claim_take(IdemStore *store, const Datum *key, const IdemTake *take,
 		}
 		else if (idem_claim_is_free(key, take, row, &status))
 			status = take_free(store, key, take, row);
+		/* its lease may have been renewed before it ended */
+		else if (status == CLAIM_EXPIRED && !idem_store_still(store, key, row))
+			status = CLAIM_OPEN;
 	} while (status == CLAIM_OPEN);
 	idem_store_release(store);
 	return status;
@@ -78,14 +81,19 @@ idem_claim_take(IdemStore *store, const Datum *key, const IdemTake *take,
 
 /*
  * Asks the policy of its source whether a key that is not on record may be
- * taken.  CLAIM_TAKEN: it may; otherwise CLAIM_GONE or CLAIM_INVALID, or an
- * error unless that is an answer.
+ * taken.  CLAIM_TAKEN: it may; CLAIM_OPEN: it is on record by now, look again;
+ * otherwise CLAIM_GONE or CLAIM_INVALID, or an error unless that is an answer.
  */
 IdemClaimStatus
-idem_claim_admit(const IdemStore *store, const Datum *key,
-				 const IdemTake *take, IdemKeyMoment moment)
+idem_claim_admit(IdemStore *store, const Datum *key, const IdemTake *take,
+				 IdemKeyMoment moment)
 {
-	switch (idem_policy_judge(store, key, moment))
+	IdemKeyAge	age = idem_policy_judge(store, key, moment);
+
+	if (age != IDEM_KEY_NEW && moment != IDEM_KEY_IS_INSERTED &&
+		!idem_store_still(store, key, &idem_no_row))
+		return CLAIM_OPEN;
+	switch (age)
 	{
 		case IDEM_KEY_NEW:
 			return CLAIM_TAKEN;
@@ -185,8 +193,8 @@ idem_claim_count(const IdemTake *take, Datum source, IdemClaimStatus status,
 
 
 /*
- * Inserts a key that was found absent, if it may run.  CLAIM_OPEN: another
- * transaction has inserted it after all; look again.  The policy is asked once
+ * Inserts a key that was found absent, if it may run.  CLAIM_OPEN: it is on
+ * record after all; look again.  The policy is asked once
  * more after the insert.  If the key is too old by then, and that is an answer
  * and not an error, the row is deleted again.
  */
@@ -198,7 +206,10 @@ insert_new(IdemStore *store, const Datum *key, const IdemTake *take,
 											  IDEM_KEY_IS_ABSENT);
 
 	if (status != CLAIM_TAKEN)
+	{
+		idem_store_release(store);
 		return status;
+	}
 	idem_claim_new_row(key, take, row);
 	if (!idem_store_insert(store, row->values, row->nulls))
 		return CLAIM_OPEN;

@@ -204,19 +204,28 @@ idem_lock_lookup(PG_FUNCTION_ARGS)
 	Datum		name = get_name(fcinfo);
 	IdemStore	store;
 	IdemRow		row;
+	bool		live;
 	Datum		values[5] = {BoolGetDatum(false)};
 	bool		nulls[5] = {false, true, true, true, true};
 
+	/* a lease may be renewed after it was read, and before it ends */
 	idem_store_open(&store, &idem_lock_table, IDEM_READ, IDEM_NO_WAIT);
-	idem_store_read(&store, &name, &row);
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+		idem_store_read(&store, &name, &row);
+		if (row.presence == IDEM_PRESENT)
+			idem_check_owner(&idem_lock_table, &name, row.values[LOCK_OWNER]);
+		live = row.presence == IDEM_PRESENT && is_live(&row);
+	} while (row.presence == IDEM_PRESENT && !live &&
+			 !idem_store_still(&store, &name, &row));
 	idem_store_close(&store);
 
 	if (row.presence == IDEM_PRESENT)
 	{
 		const LockColumn columns[3] = {LOCK_FENCE, LOCK_LOCKED_AT, LOCK_LEASE_UNTIL};
 
-		idem_check_owner(&idem_lock_table, &name, row.values[LOCK_OWNER]);
-		values[0] = BoolGetDatum(is_live(&row));
+		values[0] = BoolGetDatum(live);
 		for (int i = 0; i < 3; i++)
 		{
 			values[i + 1] = row.values[columns[i]];
@@ -250,7 +259,11 @@ idem_lock_break(PG_FUNCTION_ARGS)
 		if (!idem_is_administrator())
 			idem_check_owner(&idem_lock_table, &name, row.values[LOCK_OWNER]);
 		if (!is_live(&row))
+		{
+			if (!idem_store_still(&store, &name, &row))
+				continue;
 			break;
+		}
 		if (!idem_store_lock(&store, &row, IDEM_LOCK_UPDATE))
 			continue;
 

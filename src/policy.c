@@ -45,6 +45,9 @@
  *	   does not say that they were judged by it.  Through SQL it is the only
  *	   time that it is done, for there the insert is what waits for an
  *	   uncommitted rival.
+ *	   A refusal is answered only after a look that cannot miss the record
+ *	   (idem_store_still).  Directly the key is only probed until then, and a
+ *	   probe may miss a row that is just being changed.
  *	4. A removal that is rolled back, by a crash too, leaves the record; the mark
  *	   may stay, which only refuses more.  On a standby that is promoted both
  *	   are there in the order in which they were committed.
@@ -330,13 +333,20 @@ idem_policy_judge(const IdemStore *store, const Datum *key,
 	return age;
 }
 
-/* The same where a key that must not run is an error. */
-void
-idem_policy_admit(const IdemStore *store, const Datum *key,
-				  IdemKeyMoment moment)
+/*
+ * The same where a key that must not run is an error.  False: it is on record by
+ * now; look again.
+ */
+bool
+idem_policy_admit(IdemStore *store, const Datum *key, IdemKeyMoment moment)
 {
-	if (idem_policy_judge(store, key, moment) != IDEM_KEY_NEW)
-		idem_policy_refuse(store, key);
+	if (idem_policy_judge(store, key, moment) == IDEM_KEY_NEW)
+		return true;
+	if (moment != IDEM_KEY_IS_INSERTED &&
+		!idem_store_still(store, key, &idem_no_row))
+		return false;
+	idem_policy_refuse(store, key);
+	return true;
 }
 
 /*
@@ -362,13 +372,17 @@ idem_policy_refuse(const IdemStore *store, const Datum *key)
 	}
 }
 
-/* For a call that needs a record, and has found none. */
+/*
+ * For a call that needs a record, and has found none.  Returns if the key is not
+ * gone, or is on record by now: that there was none is true all the same.
+ */
 void
-idem_policy_check_gone(const IdemStore *store, const Datum *key)
+idem_policy_check_gone(IdemStore *store, const Datum *key)
 {
 	Judgement	judgement;
 
 	if (idem_policy_judge(store, key, IDEM_KEY_IS_READ) == IDEM_KEY_GONE &&
+		idem_store_still(store, key, &idem_no_row) &&
 		judge(key, &judgement) == IDEM_KEY_GONE)
 		gone_error(store, key, &judgement);
 }

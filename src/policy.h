@@ -56,10 +56,10 @@ typedef enum IdemKeyMoment
 extern void idem_policy_init(void);
 extern IdemKeyAge idem_policy_judge(const IdemStore *store, const Datum *key,
 									IdemKeyMoment moment);
-extern void idem_policy_admit(const IdemStore *store, const Datum *key,
+extern bool idem_policy_admit(IdemStore *store, const Datum *key,
 							  IdemKeyMoment moment);
 extern void idem_policy_refuse(const IdemStore *store, const Datum *key);
-extern void idem_policy_check_gone(const IdemStore *store, const Datum *key);
+extern void idem_policy_check_gone(IdemStore *store, const Datum *key);
 
 /* policy.c: all policies, for the purge */
 typedef struct IdemPolicy

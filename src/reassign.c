@@ -43,6 +43,7 @@ static const Owned owned[] = {
 };
 
 static uint64 execute(IdemTable *table, IdemPlan plan, const Datum *values);
+static void check_roles(const Datum *roles);
 static void check_role(Datum role);
 
 PG_FUNCTION_INFO_V1(idem_reassign);
@@ -62,18 +63,11 @@ idem_reassign(PG_FUNCTION_ARGS)
 	roles[0] = CStringGetTextDatum(idem_arg_name(fcinfo, 0, "old_owner", "role"));
 	roles[1] = CStringGetTextDatum(idem_arg_name(fcinfo, 1, "new_owner", "role"));
 	idem_check_access(IDEM_WRITE);
-	if (!OidIsValid(get_role_oid(TextDatumGetCString(roles[1]), true)))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("role \"%s\" does not exist",
-						TextDatumGetCString(roles[1])),
-				 errdetail("Records cannot be given to a role that is not there."),
-				 errhint("Create the role first, or rename the old one and then reassign.")));
-	check_role(roles[0]);
-	check_role(roles[1]);
-
+	check_roles(roles);
 	for (int i = 0; i < (int) lengthof(owned); i++)
 		(void) execute(owned[i].table, owned[i].lock, NULL);
+	/* that may have been a long wait */
+	check_roles(roles);
 	for (int i = 0; i < (int) lengthof(owned); i++)
 		moved += execute(owned[i].table, owned[i].reassign, roles);
 
@@ -96,6 +90,21 @@ execute(IdemTable *table, IdemPlan plan, const Datum *values)
 
 	table_close(heap, NoLock);
 	return rows;
+}
+
+/* Refuses a new owner that is not there, and roles that may not be acted for. */
+static void
+check_roles(const Datum *roles)
+{
+	if (!OidIsValid(get_role_oid(TextDatumGetCString(roles[1]), true)))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("role \"%s\" does not exist",
+						TextDatumGetCString(roles[1])),
+				 errdetail("Records cannot be given to a role that is not there."),
+				 errhint("Create the role first, or rename the old one and then reassign.")));
+	check_role(roles[0]);
+	check_role(roles[1]);
 }
 
 /* Refuses a role for which the current user may not act. */

@@ -210,11 +210,11 @@ reserve(Order *order)
 
 		if (idem_hold_short(&holds, &stock, order->key, lines, &row))
 		{
-			decided = row.presence == IDEM_ABSENT;
-			if (decided)
+			if (row.presence == IDEM_ABSENT)
 			{
-				idem_policy_admit(&holds, order->key, IDEM_KEY_IS_READ);
-				idem_stat_count(IDEM_STAT_STOCK_SHORT, order->key[HOLD_SOURCE], 1);
+				decided = idem_policy_admit(&holds, order->key, IDEM_KEY_IS_READ);
+				if (decided)
+					idem_stat_count(IDEM_STAT_STOCK_SHORT, order->key[HOLD_SOURCE], 1);
 			}
 			else
 				decided = add_to_order(&holds, &stock, order, &row, &held);
@@ -226,7 +226,11 @@ reserve(Order *order)
 			decided = add_to_order(&holds, &stock, order, &row, &held);
 		else
 		{
-			idem_policy_admit(&holds, order->key, IDEM_KEY_IS_ABSENT);
+			if (!idem_policy_admit(&holds, order->key, IDEM_KEY_IS_ABSENT))
+			{
+				idem_store_release(&holds);
+				continue;
+			}
 			idem_hold_new(order->key, HOLD_HELD, &row);
 			idem_hold_set_parts(&row, order->parts, order->n);
 			if (order->ttl != NULL)
@@ -234,7 +238,7 @@ reserve(Order *order)
 			decided = idem_store_insert(&holds, row.values, row.nulls);
 			if (decided)
 			{
-				idem_policy_admit(&holds, order->key, IDEM_KEY_IS_INSERTED);
+				(void) idem_policy_admit(&holds, order->key, IDEM_KEY_IS_INSERTED);
 				held = take_for_new(&holds, &stock, order, lines);
 			}
 		}
@@ -283,6 +287,7 @@ add_to_order(IdemStore *holds, IdemStore *stock, Order *order, IdemRow *row,
 {
 	IdemPart   *missing;
 	int			nmissing = judge(order, row, &missing);
+	IdemPart   *still;
 	IdemLines  *lines;
 	IdemPart   *parts;
 	int			n;
@@ -298,8 +303,11 @@ add_to_order(IdemStore *holds, IdemStore *stock, Order *order, IdemRow *row,
 	{
 		/* what made it short may be what another call took for the order */
 		if (row->presence != IDEM_PRESENT ||
-			judge(order, row, &missing) != nmissing)
+			judge(order, row, &still) != nmissing)
 			return false;
+		for (int i = 0; i < nmissing; i++)
+			if (idem_hold_compare(&still[i], &missing[i]) != 0)
+				return false;
 		idem_stat_count(IDEM_STAT_STOCK_SHORT, order->key[HOLD_SOURCE], 1);
 		return true;
 	}

@@ -26,7 +26,7 @@
 
 static void find_held(IdemStore *holds, const Datum *key, IdemRow *row,
 					  const char *hint);
-pg_noreturn static void unknown(const IdemStore *holds, const Datum *key,
+pg_noreturn static void unknown(IdemStore *holds, const Datum *key,
 								const IdemRow *row);
 static IdemPart *find_part(IdemPart *parts, int n, Datum item);
 static bool has_part(const IdemRow *row, Datum item, Datum quantity);
@@ -106,6 +106,8 @@ idem_stock_amend(PG_FUNCTION_ARGS)
 		if (idem_hold_short(&holds, &stock, key, lines, &row))
 		{
 			/* the same call in another session may have taken it: look again */
+			if (row.presence == IDEM_PRESENT)
+				idem_check_owner(&idem_hold_table, key, row.values[HOLD_OWNER]);
 			if (!has_part(&row, item, part->quantity))
 				continue;
 			break;
@@ -226,11 +228,15 @@ idem_stock_release(PG_FUNCTION_ARGS)
 		if (row.presence == IDEM_ABSENT)
 		{
 			/* leave a mark; false: the order was made meanwhile */
-			idem_policy_admit(&holds, key, IDEM_KEY_IS_ABSENT);
+			if (!idem_policy_admit(&holds, key, IDEM_KEY_IS_ABSENT))
+			{
+				idem_store_release(&holds);
+				continue;
+			}
 			idem_hold_new(key, HOLD_RELEASED, &row);
 			released = idem_store_insert(&holds, row.values, row.nulls);
 			if (released)
-				idem_policy_admit(&holds, key, IDEM_KEY_IS_INSERTED);
+				(void) idem_policy_admit(&holds, key, IDEM_KEY_IS_INSERTED);
 			continue;
 		}
 		idem_check_owner(&idem_hold_table, key, row.values[HOLD_OWNER]);
@@ -306,7 +312,7 @@ find_held(IdemStore *holds, const Datum *key, IdemRow *row, const char *hint)
 
 /* Nothing is known of an order, or no longer. */
 static void
-unknown(const IdemStore *holds, const Datum *key, const IdemRow *row)
+unknown(IdemStore *holds, const Datum *key, const IdemRow *row)
 {
 	if (row->presence == IDEM_ABSENT)
 		idem_policy_check_gone(holds, key);

@@ -44,6 +44,8 @@
  *	  committed, which is also what SQL would see.  A dirty scan can miss a row
  *	  that is moved to another page meanwhile.  An empty result is trusted only
  *	  for a reserved key, because there the unique index has the last word.
+ *	  Who refuses such a key has not asked the index, and looks once more
+ *	  (idem_store_still).
  * 3. The unique index has the last word.  It is asked not to raise
  *	  (UNIQUE_CHECK_PARTIAL); if it finds the key after all, because somebody
  *	  inserted without reserving (SQL does), our row is deleted again and the
@@ -83,7 +85,9 @@
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
 #include "utils/guc.h"
+#include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
@@ -92,6 +96,8 @@
  * functions for advisory locks (classes 1 and 2) can neither take nor see.
  */
 #define RESERVATION_CLASS	0x1DE
+
+const IdemRow idem_no_row = {.presence = IDEM_ABSENT};
 
 static bool force_sql = false;
 
@@ -104,6 +110,8 @@ typedef struct WaitedFor
 
 static void probe(IdemStore *store, const Datum *key, Snapshot snapshot,
 				  IdemRow *row);
+static bool same_values(const IdemTable *table, const IdemRow *a,
+						const IdemRow *b);
 static bool try_reserve(IdemStore *store, const Datum *key);
 static void wait_for_rival(IdemStore *store, const Datum *key, IdemRow *row);
 static void changed(const IdemStore *store, const Datum *key);
@@ -225,6 +233,32 @@ idem_store_read_by(IdemStore *store, Snapshot snapshot, const Datum *key,
 		idem_store_read(store, key, row);
 	else
 		(void) idem_direct_find(store, key, snapshot, row);
+}
+
+/*
+ * Is a row, or that there is none, still what is committed?  Who refuses because
+ * of a row and of something that was read after it (a policy, the clock) asks
+ * this last: else what is answered may have been true at no moment.  False:
+ * look again.
+ */
+bool
+idem_store_still(IdemStore *store, const Datum *key, const IdemRow *row)
+{
+	IdemRow		now;
+	bool		same;
+
+	if (store->index == NULL)
+		idem_sql_find(store, key, true, &now);
+	else
+		probe(store, key, GetLatestSnapshot(), &now);
+
+	same = (now.presence == IDEM_PRESENT) == (row->presence == IDEM_PRESENT);
+	if (same && now.presence == IDEM_PRESENT)
+		same = store->index == NULL ? same_values(store->table, &now, row) :
+			memcmp(&now.tid, &row->tid, sizeof(ItemPointerData)) == 0;
+	if (!same)
+		changed(store, key);
+	return same;
 }
 
 /*
@@ -595,6 +629,24 @@ probe(IdemStore *store, const Datum *key, Snapshot snapshot, IdemRow *row)
 	UnregisterSnapshot(snapshot);
 }
 
+/* Are two rows the same in all columns? */
+static bool
+same_values(const IdemTable *table, const IdemRow *a, const IdemRow *b)
+{
+	for (int i = 0; i < table->natts; i++)
+	{
+		int16		len;
+		bool		byval;
+
+		get_typlenbyval(table->columns[i].type, &len, &byval);
+		if (a->nulls[i] != b->nulls[i] ||
+			(!a->nulls[i] &&
+			 !datumIsEqual(a->values[i], b->values[i], byval, len)))
+			return false;
+	}
+	return true;
+}
+
 /*
  * Reserves one key if nobody else has it reserved at this moment.  False: another
  * call has it reserved, and is about to insert the key or to find it.
@@ -616,7 +668,9 @@ try_reserve(IdemStore *store, const Datum *key)
 
 /*
  * Waits until the transaction that was seen inserting the key has ended, unless
- * waiting is not wanted.  Only the direct route sees such a transaction.
+ * waiting is not wanted: then the row may be there, for what was seen may have
+ * been an update that has committed since.  Only the direct route sees such a
+ * transaction.
  */
 static void
 wait_for_rival(IdemStore *store, const Datum *key, IdemRow *row)
@@ -627,6 +681,10 @@ wait_for_rival(IdemStore *store, const Datum *key, IdemRow *row)
 	Assert(store->nreserved == 0);
 	if (store->wait != IDEM_WAIT)
 	{
+		idem_store_find(store, key, row);
+		if (row->presence == IDEM_PRESENT)
+			return;
+		row->presence = IDEM_BUSY;
 		idem_store_busy(store, key);
 		return;
 	}

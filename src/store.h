@@ -73,6 +73,9 @@ typedef struct IdemRow
 	bool		nulls[IDEM_MAX_ATTS];
 } IdemRow;
 
+/* What was found of a key that is not on record. */
+extern const IdemRow idem_no_row;
+
 /* How firmly a row is locked: nobody else may write it, either way. */
 typedef enum IdemRowLock
 {
@@ -91,6 +94,8 @@ extern Snapshot idem_store_snapshot(void);
 extern void idem_store_read(IdemStore *store, const Datum *key, IdemRow *row);
 extern void idem_store_read_by(IdemStore *store, Snapshot snapshot,
 							   const Datum *key, IdemRow *row);
+extern bool idem_store_still(IdemStore *store, const Datum *key,
+							 const IdemRow *row);
 extern void idem_store_find(IdemStore *store, const Datum *key, IdemRow *row);
 extern void idem_store_find_inserted(IdemStore *store,
 									 const ItemPointerData *tid,

@@ -278,7 +278,9 @@ idem_token_status(PG_FUNCTION_ARGS)
 		idem_store_open(&store, &idem_token_spent_table, IDEM_READ, IDEM_NO_WAIT);
 		idem_store_read(&store, &name, &row);
 		idem_store_close(&store);
-		status = row.presence == IDEM_PRESENT ? "used" : "live";
+		/* once it has expired, its record may be purged */
+		status = row.presence == IDEM_PRESENT ? "used" :
+			expired(&token) ? "expired" : "live";
 	}
 	PG_RETURN_TEXT_P(cstring_to_text(status));
 }

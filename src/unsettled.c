@@ -38,6 +38,7 @@ typedef struct Listing
 	ReturnSetInfo *rsinfo;
 	Datum		source;			/* 0: of every source */
 	int64		left;			/* rows that are still wanted */
+	TimestampTz now;			/* before they were read */
 } Listing;
 
 static bool list_row(const Datum *values, const bool *nulls, void *context);
@@ -67,6 +68,7 @@ idem_unsettled(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	listing.rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	idem_store_open(&store, &idem_claim_table, IDEM_READ, IDEM_NO_WAIT);
+	listing.now = GetCurrentTimestamp();
 	idem_plan_read(IDEM_PLAN_CLAIM_UNSETTLED, idem_store_owner(&store),
 				   list_row, &listing);
 	idem_store_close(&store);
@@ -93,7 +95,7 @@ list_row(const Datum *values, const bool *nulls, void *context)
 				   values[READ_LEASE_UNTIL]);
 	result[0] = values[READ_SOURCE];
 	result[1] = values[READ_SEQ];
-	result[2] = CStringGetTextDatum(idem_claim_status_name(idem_claim_status(&row)));
+	result[2] = CStringGetTextDatum(idem_claim_status_name(idem_claim_status_at(&row, listing->now)));
 	result[3] = values[READ_FENCE];
 	result[4] = values[READ_CLAIMED_AT];
 	isnull[4] = nulls[READ_CLAIMED_AT];
