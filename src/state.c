@@ -377,26 +377,36 @@ keep_state(const StateColumn *column, const TriggerData *trigdata)
 									 &value, &null);
 }
 
-/* Is the message same or late, whatever others are doing to the row? */
+/*
+ * Is the message same or late, whatever others are doing to the row?  Not if the
+ * machine was defined anew since the row was read: the two may never have been
+ * there together.
+ */
 static bool
 is_stale(const StateColumn *column, IdemTarget *target, StateText to)
 {
+	const IdemMachine *machine;
+	uint64		generation;
 	StateText	from;
 	Datum		value;
 	bool		null;
 
-	if (IsolationUsesXactSnapshot() ||
-		!idem_target_execute(target, IDEM_ROW_READ, (Datum) 0, &value, &null))
+	if (IsolationUsesXactSnapshot())
+		return false;
+	generation = idem_machine_get(column->machine)->generation;
+	if (!idem_target_execute(target, IDEM_ROW_READ, (Datum) 0, &value, &null))
 		return false;
 
 	from = state_of(column, value, null);
-	switch (judge(column, from, to))
+	machine = idem_machine_get(column->machine);
+	if (machine->generation != generation)
+		return false;
+	switch (idem_machine_judge(machine, from.value, from.len, to.value, to.len))
 	{
 		case IDEM_LATE:
 			return true;
 		case IDEM_SAME:
-			return !idem_machine_returns(idem_machine_get(column->machine),
-										 to.value, to.len);
+			return !idem_machine_returns(machine, to.value, to.len);
 		default:
 			return false;
 	}

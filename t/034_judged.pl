@@ -70,9 +70,13 @@ for my $route (qw(off on))
 
 	$admin->ask(q{CREATE FUNCTION pg_temp.until_waits(what text) RETURNS void LANGUAGE plpgsql AS $$
 		BEGIN
-			WHILE NOT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND (locktype = what OR relation = to_regclass(what))) LOOP
+			FOR i IN 1 .. 18000 LOOP
+				IF EXISTS (SELECT FROM pg_locks WHERE NOT granted AND (locktype = what OR relation = to_regclass(what))) THEN
+					RETURN;
+				END IF;
 				PERFORM pg_sleep(0.01);
 			END LOOP;
+			RAISE EXCEPTION 'nobody waits for %', what;
 		END $$});
 	$client->ask("SET idem.force_sql = $route");
 
@@ -87,12 +91,12 @@ for my $route (qw(off on))
 		$admin->ask($change);
 		$admin->ask('SELECT pg_advisory_lock(1)');
 		$client->tell("SELECT CASE WHEN pg_advisory_xact_lock_shared(1) IS NOT NULL THEN $call END");
-		$admin->ask(q{SELECT pg_temp.until_waits('advisory')});
+		isnt($admin->ask(q{SELECT pg_temp.until_waits('advisory')}), 'ERROR P0001', '… it waits');
 		$admin->ask('ALTER ROLE caller CONNECTION LIMIT 9');
 		$admin->ask('BEGIN');
 		$admin->ask('LOCK TABLE pg_catalog.pg_authid IN ACCESS EXCLUSIVE MODE');
 		$admin->ask('SELECT pg_advisory_unlock(1)');
-		$admin->ask(q{SELECT pg_temp.until_waits('pg_authid')});
+		isnt($admin->ask(q{SELECT pg_temp.until_waits('pg_authid')}), 'ERROR P0001', '… it waits');
 		unlike($admin->ask($meanwhile), qr/ERROR/, "force_sql $route: $what");
 		$admin->ask('COMMIT');
 		is_answer($client->answer, $wanted, '… is the answer');
@@ -110,7 +114,7 @@ for my $route (qw(off on))
 		$admin->ask('BEGIN');
 		$admin->ask(q{LOCK TABLE idem.policy IN ACCESS EXCLUSIVE MODE});
 		$client->tell("SELECT $call");
-		$admin->ask(q{SELECT pg_temp.until_waits('idem.policy')});
+		isnt($admin->ask(q{SELECT pg_temp.until_waits('idem.policy')}), 'ERROR P0001', '… it waits');
 		$admin->ask('SET LOCAL ROLE caller');
 		unlike($admin->ask($meanwhile), qr/ERROR/, "force_sql $route: $what");
 		$admin->ask('RESET ROLE');
@@ -118,6 +122,19 @@ for my $route (qw(off on))
 		$admin->ask('COMMIT');
 		is_answer($client->answer, $wanted, '… is the answer');
 	}
+
+	# a row moves on, and its machine is defined anew: each of the three pairs would let the message apply, the old row and the new machine not
+	$admin->ask(q{DROP TABLE IF EXISTS moving; DROP TYPE IF EXISTS place; CREATE TYPE place AS ENUM ('s0', 's2', 'x'); CREATE TABLE moving (id int PRIMARY KEY, at place)});
+	$admin->ask(q{INSERT INTO moving VALUES (1, 's0'); GRANT ALL ON moving TO caller; SELECT idem_machine('moving', 's0 -> x; s1 -> s2 -> x; s1 -> x')});
+	$client->ask($_) foreach 'BEGIN', q{SELECT idem_advance('moving', 'moving', 'at', 'x', 1)}, 'ROLLBACK';
+	$admin->ask(q{ALTER TYPE place RENAME VALUE 's0' TO 's1'});
+	$admin->ask('BEGIN');
+	$admin->ask('LOCK TABLE pg_catalog.pg_enum IN ACCESS EXCLUSIVE MODE');
+	$client->tell(q{SELECT idem_advance('moving', 'moving', 'at', 'x', 1)});
+	isnt($admin->ask(q{SELECT pg_temp.until_waits('pg_enum')}), 'ERROR P0001', '… it waits');
+	unlike($admin->ask(q{UPDATE moving SET at = 's2'; SELECT idem_machine('moving', 'x -> s1; s2 -> x')}), qr/ERROR/, "force_sql $route: a row moves on, and its machine is defined anew");
+	$admin->ask('COMMIT');
+	is($client->answer, 't', '… is the answer');
 	$_->end for $admin, $client;
 }
 

@@ -38,9 +38,13 @@ for my $route (qw(off on))
 
 		$admin->ask(q{CREATE FUNCTION pg_temp.until_waits(kind text) RETURNS void LANGUAGE plpgsql AS $$
 			BEGIN
-				WHILE NOT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND locktype = kind AND (kind <> 'relation' OR relation = 'pg_authid'::regclass)) LOOP
+				FOR i IN 1 .. 18000 LOOP
+					IF EXISTS (SELECT FROM pg_locks WHERE NOT granted AND locktype = kind AND (kind <> 'relation' OR relation = 'pg_authid'::regclass)) THEN
+						RETURN;
+					END IF;
 					PERFORM pg_sleep(0.01);
 				END LOOP;
+				RAISE EXCEPTION 'nobody waits for a %', kind;
 			END $$});
 		$client->ask($_) foreach "SET idem.force_sql = $route", "SET default_transaction_isolation = '$level'";
 		for my $case (@cases)
@@ -53,12 +57,12 @@ for my $route (qw(off on))
 			$client->ask($_) foreach 'BEGIN', "SELECT $call", 'ROLLBACK';
 			$admin->ask('SELECT pg_advisory_lock(1)');
 			$client->tell("SELECT pg_advisory_xact_lock_shared(1) IS NOT NULL AND $call");
-			$admin->ask(q{SELECT pg_temp.until_waits('advisory')});
+			isnt($admin->ask(q{SELECT pg_temp.until_waits('advisory')}), 'ERROR P0001', '… it waits');
 			$admin->ask('ALTER ROLE buyer CONNECTION LIMIT 9');
 			$admin->ask('BEGIN');
 			$admin->ask('LOCK TABLE pg_catalog.pg_authid IN ACCESS EXCLUSIVE MODE');
 			$admin->ask('SELECT pg_advisory_unlock(1)');
-			$admin->ask(q{SELECT pg_temp.until_waits('relation')});
+			isnt($admin->ask(q{SELECT pg_temp.until_waits('relation')}), 'ERROR P0001', '… it waits');
 			unlike($admin->ask($meanwhile), qr/ERROR|f/, "force_sql $route, $level: $what");
 			$admin->ask('COMMIT');
 			is($client->answer, $wanted, '… and what the call answers');
