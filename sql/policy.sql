@@ -240,6 +240,19 @@ CALL idem_purge();
 \echo :LAST_ERROR_SQLSTATE
 DROP TRIGGER regress ON idem.policy;
 
+-- what the statement around a call has written just now is seen: no endless look at it
+SET statement_timeout = '60s';
+SELECT idem_policy('p', '1 day', 'unix', not_before => now());
+SELECT pg_temp.put('p', '5 days', '5 days') IS NOT NULL AS there;
+SELECT pg_temp.tried($$DELETE FROM idem.claim WHERE source = 'p' RETURNING idem_claim(source, seq)$$);
+SELECT pg_temp.tried($$WITH gone AS (DELETE FROM idem.claim WHERE source = 'p' RETURNING source, seq) SELECT (idem_lookup(source, seq)).status FROM gone$$);
+INSERT INTO idem.hold (source, seq, owner, status, reserved_at) VALUES ('p', pg_temp.aged('5 days'), current_user, 'r', now());
+SELECT pg_temp.tried($$DELETE FROM idem.hold WHERE source = 'p' RETURNING idem_stock_release(source, seq)$$);
+SELECT status, fence FROM idem_begin('a', '1', '1 hour');
+SELECT pg_temp.tried($$UPDATE idem.claim SET lease_until = now() - interval '1 minute' WHERE source = 'a' RETURNING (idem_begin(source, seq, takeover => false)).status$$);
+SELECT pg_temp.tried($$UPDATE idem.claim SET lease_until = now() - interval '1 minute' WHERE source = 'a' RETURNING (SELECT status FROM idem_begin_batch(source, ARRAY[seq], takeover => false))$$);
+RESET statement_timeout;
+
 TRUNCATE idem.policy, idem.claim, idem.hold, idem.token_spent, idem.token_rate;
 DELETE FROM idem.stock WHERE item = 'regress policy';
 DROP ROLE regress_policy;

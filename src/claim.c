@@ -22,8 +22,9 @@
  */
 #include "claim.h"
 
-#include "miscadmin.h"
+#include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
@@ -216,7 +217,7 @@ idem_lookup(PG_FUNCTION_ARGS)
 		{
 			idem_check_owner(&idem_claim_table, key, row.values[CLAIM_OWNER]);
 			status = idem_claim_status(&row);
-			again = status == CLAIM_EXPIRED &&
+			again = status == CLAIM_EXPIRED && !IsolationIsSerializable() &&
 				!idem_store_still(&store, key, &row);
 		}
 	} while (again);

@@ -218,6 +218,8 @@ idem_lock_lookup(PG_FUNCTION_ARGS)
 			idem_check_owner(&idem_lock_table, &name, row.values[LOCK_OWNER]);
 		live = row.presence == IDEM_PRESENT && is_live(&row);
 	} while (row.presence == IDEM_PRESENT && !live &&
+			 !row.nulls[LOCK_LEASE_UNTIL] &&
+			 !IsolationIsSerializable() &&
 			 !idem_store_still(&store, &name, &row));
 	idem_store_close(&store);
 
@@ -260,7 +262,8 @@ idem_lock_break(PG_FUNCTION_ARGS)
 			idem_check_owner(&idem_lock_table, &name, row.values[LOCK_OWNER]);
 		if (!is_live(&row))
 		{
-			if (!idem_store_still(&store, &name, &row))
+			if (!row.nulls[LOCK_LEASE_UNTIL] &&
+				!idem_store_still(&store, &name, &row))
 				continue;
 			break;
 		}

@@ -247,6 +247,12 @@ idem_store_still(IdemStore *store, const Datum *key, const IdemRow *row)
 	IdemRow		now;
 	bool		same;
 
+	/* a dirty probe has seen what the statement around the call has written */
+	if (!IsolationIsSerializable())
+		CommandCounterIncrement();
+	else if (store->index == NULL)
+		return true;			/* SQL would read the same snapshot again */
+
 	if (store->index == NULL)
 		idem_sql_find(store, key, true, &now);
 	else

@@ -22,20 +22,20 @@ my $renewed = q{UPDATE idem.%s SET lease_until = clock_timestamp() + interval '1
 my @behind_the_key = (
 	[ 'a lock that is renewed is broken', q{SELECT idem_lock('n', '1 hour')}, sprintf($over, 'lock'), q{idem_lock_break('n')}, sprintf($renewed, 'lock'), 't' ],
 	[ '… and is held', q{SELECT idem_lock('n', '1 hour')}, sprintf($over, 'lock'), q{(idem_lock_lookup('n')).held}, sprintf($renewed, 'lock'), 't' ],
-	[ 'an attempt that is renewed runs', q{SELECT idem_begin('a', '1')}, sprintf($over, 'claim'), q{(idem_begin('a', '1', takeover => false)).status}, sprintf($renewed, 'claim'), 'running' ],
-	[ '… in a batch, too', q{SELECT idem_begin('a', '1')}, sprintf($over, 'claim'), q{(SELECT status FROM idem_begin_batch('a', '{1}', takeover => false))}, sprintf($renewed, 'claim'), 'running' ],
-	[ '… and for who looks', q{SELECT idem_begin('a', '1')}, sprintf($over, 'claim'), q{(idem_lookup('a', '1')).status}, sprintf($renewed, 'claim'), 'running' ],
-	[ 'and if nobody renews it, it has expired', q{SELECT idem_begin('a', '1')}, sprintf($over, 'claim'), q{(idem_begin('a', '1', takeover => false)).status}, 'SELECT 1', 'expired' ],
+	[ 'an attempt that is renewed runs', q{SELECT idem_begin('a', '1', '1 hour')}, sprintf($over, 'claim'), q{(idem_begin('a', '1', takeover => false)).status}, sprintf($renewed, 'claim'), 'running' ],
+	[ '… in a batch, too', q{SELECT idem_begin('a', '1', '1 hour')}, sprintf($over, 'claim'), q{(SELECT status FROM idem_begin_batch('a', '{1}', takeover => false))}, sprintf($renewed, 'claim'), 'running' ],
+	[ '… and for who looks', q{SELECT idem_begin('a', '1', '1 hour')}, sprintf($over, 'claim'), q{(idem_lookup('a', '1')).status}, sprintf($renewed, 'claim'), 'running' ],
+	[ 'and if nobody renews it, it has expired', q{SELECT idem_begin('a', '1', '1 hour')}, sprintf($over, 'claim'), q{(idem_begin('a', '1', takeover => false)).status}, 'SELECT 1', 'expired' ],
 	[
 		'an old key that is on record, and completed just now, is not gone',
-		q{SELECT count(idem_begin('p', k)) FROM unnest('{1,2,3}'::text[]) AS k},
+		q{SELECT count(idem_begin('p', k, '1 hour')) FROM unnest('{1,2,3}'::text[]) AS k},
 		q{SELECT idem_policy('p', '1 day', 'unix', not_before => now())},
 		q{(SELECT string_agg(status, ' ') FROM idem_begin_batch('p', '{1,2,3}'))},
 		q{SELECT idem_complete('p', k, 1) FROM unnest('{2,3}'::text[]) AS k}, qr/^running (?:running|done) (?:running|done)$/
 	],
 	[
 		'… for claims, too',
-		q{SELECT count(idem_begin('p', k)) FROM unnest('{1,2,3}'::text[]) AS k},
+		q{SELECT count(idem_begin('p', k, '1 hour')) FROM unnest('{1,2,3}'::text[]) AS k},
 		q{SELECT idem_policy('p', '1 day', 'unix', not_before => now())},
 		q{(SELECT string_agg(status, ' ') FROM idem_claim_batch('p', '{1,2,3}'))},
 		q{SELECT idem_complete('p', k, 1) FROM unnest('{2,3}'::text[]) AS k}, qr/^running (?:running|done) (?:running|done)$/
@@ -43,9 +43,9 @@ my @behind_the_key = (
 
 # stopped before the policy: what it is, the call, meanwhile, the answer
 my @before_the_policy = (
-	[ 'a key is begun, and then too old: there was none', q{idem_complete('p', '1', 1)}, q{SELECT idem_begin('p', '1')}, qr/^ERROR ID404$/ ],
-	[ '… for who answers', q{idem_respond('p', '1', '{}')}, q{SELECT idem_begin('p', '1')}, qr/^ERROR ID404$/ ],
-	[ '… for who looks it is there', q{(idem_lookup('p', '1')).status}, q{SELECT idem_begin('p', '1')}, 'running' ],
+	[ 'a key is begun, and then too old: there was none', q{idem_complete('p', '1', 1)}, q{SELECT idem_begin('p', '1', '1 hour')}, qr/^ERROR ID404$/ ],
+	[ '… for who answers', q{idem_respond('p', '1', '{}')}, q{SELECT idem_begin('p', '1', '1 hour')}, qr/^ERROR ID404$/ ],
+	[ '… for who looks it is there', q{(idem_lookup('p', '1')).status}, q{SELECT idem_begin('p', '1', '1 hour')}, 'running' ],
 	[ '… and if nobody begins it, it is gone', q{(idem_lookup('p', '1')).status}, 'SELECT 1', 'gone' ],
 	[ 'an order is made, and then too old', q{idem_stock_reserve('p', '1', 'none', 1)}, q{SELECT idem_stock_add('none', 1), idem_stock_reserve('p', '1', 'none', 1)}, 't' ],
 	[ '… and if nobody makes it, it is gone', q{idem_stock_reserve('p', '1', 'none', 1)}, 'SELECT 1', qr/^ERROR ID410$/ ],
