@@ -63,7 +63,7 @@ async function table(port) {
   // in progress: the first waits for the account's row, which is ours
   await db.query("BEGIN; SELECT FROM account WHERE name = 'ann' FOR UPDATE");
   const slow = post(port, k4, pay);
-  while (await count('SELECT count(*) FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid))') === 0) await sleep(20);
+  while (await count('SELECT count(*) FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))') === 0) await sleep(20);
   const busy = await seen(await post(port, k4, pay));
   assert.deepEqual([busy.status, busy.retry], [409, '1'], 'in progress');
   await db.query('COMMIT');
