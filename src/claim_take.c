@@ -194,9 +194,9 @@ idem_claim_count(const IdemTake *take, Datum source, IdemClaimStatus status,
 
 /*
  * Inserts a key that was found absent, if it may run.  CLAIM_OPEN: it is on
- * record after all; look again.  The policy is asked once
- * more after the insert.  If the key is too old by then, and that is an answer
- * and not an error, the row is deleted again.
+ * record after all; look again.  The policy is asked once more after the
+ * insert.  If the key is too old by then, and that is an answer and not an
+ * error, the row is deleted again.
  */
 static IdemClaimStatus
 insert_new(IdemStore *store, const Datum *key, const IdemTake *take,
