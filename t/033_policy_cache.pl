@@ -99,30 +99,17 @@ for my $route (qw(off on))
 
 	$client->ask("SET idem.force_sql = $route");
 	$admin->ask(q{SELECT idem_policy('s', '1 hour', 'unix')});
-	$admin->ask(q{CREATE FUNCTION pg_temp.until_waits(kind text) RETURNS void LANGUAGE plpgsql AS $$
-		BEGIN
-			WHILE NOT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND locktype = kind AND (kind <> 'relation' OR relation = 'pg_authid'::regclass)) LOOP
-				PERFORM pg_sleep(0.01);
-			END LOOP;
-		END $$});
 	for my $call (@calls)
 	{
 		my ($name, $sql, $wanted) = @$call;
 
 		$sql =~ s/%d/10/g;
-		$admin->ask('SELECT pg_advisory_lock(1)');
 		# what the call needs of the catalogs is known
 		(my $before = $sql) =~ s/pg_advisory_xact_lock_shared\(1\)/1/;
 		$client->ask('BEGIN');
 		unlike($client->ask($before), $wanted, "force_sql $route, $name: new enough");
 		$client->ask('ROLLBACK');
-		$client->tell($sql);
-		$admin->ask(q{SELECT pg_temp.until_waits('advisory')});
-		$admin->ask('ALTER ROLE stopped CONNECTION LIMIT 9');
-		$admin->ask('BEGIN');
-		$admin->ask('LOCK TABLE pg_catalog.pg_authid IN ACCESS EXCLUSIVE MODE');
-		$admin->ask('SELECT pg_advisory_unlock(1)');
-		$admin->ask(q{SELECT pg_temp.until_waits('relation')});
+		$client->stop_at_roles($admin, 'stopped', $sql);
 		$admin->ask(q{SELECT idem_policy('s', not_before => clock_timestamp())});
 		$admin->ask('COMMIT');
 		like($client->answer, $wanted, "force_sql $route, $name: too old when it is inserted");

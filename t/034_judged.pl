@@ -68,16 +68,6 @@ for my $route (qw(off on))
 	my $second = $admin->ask(q{SELECT extract(epoch FROM clock_timestamp() - interval '10 days')::bigint});
 	my $key = sub { return timed($_[0]) =~ s/extract\(epoch FROM clock_timestamp\(\) - interval '10 days'\)::bigint/$second/gr; };
 
-	$admin->ask(q{CREATE FUNCTION pg_temp.until_waits(what text) RETURNS void LANGUAGE plpgsql AS $$
-		BEGIN
-			FOR i IN 1 .. 18000 LOOP
-				IF EXISTS (SELECT FROM pg_locks WHERE NOT granted AND (locktype = what OR relation = to_regclass(what))) THEN
-					RETURN;
-				END IF;
-				PERFORM pg_sleep(0.01);
-			END LOOP;
-			RAISE EXCEPTION 'nobody waits for %', what;
-		END $$});
 	$client->ask("SET idem.force_sql = $route");
 
 	for my $case (@behind_the_key)
@@ -89,14 +79,7 @@ for my $route (qw(off on))
 		# what the call needs of the catalogs is known
 		$client->ask($_) foreach 'BEGIN', "SELECT $call", 'ROLLBACK';
 		$admin->ask($change);
-		$admin->ask('SELECT pg_advisory_lock(1)');
-		$client->tell("SELECT CASE WHEN pg_advisory_xact_lock_shared(1) IS NOT NULL THEN $call END");
-		isnt($admin->ask(q{SELECT pg_temp.until_waits('advisory')}), 'ERROR P0001', '… it waits');
-		$admin->ask('ALTER ROLE caller CONNECTION LIMIT 9');
-		$admin->ask('BEGIN');
-		$admin->ask('LOCK TABLE pg_catalog.pg_authid IN ACCESS EXCLUSIVE MODE');
-		$admin->ask('SELECT pg_advisory_unlock(1)');
-		isnt($admin->ask(q{SELECT pg_temp.until_waits('pg_authid')}), 'ERROR P0001', '… it waits');
+		$client->stop_at_roles($admin, 'caller', "SELECT CASE WHEN pg_advisory_xact_lock_shared(1) IS NOT NULL THEN $call END");
 		unlike($admin->ask($meanwhile), qr/ERROR/, "force_sql $route: $what");
 		$admin->ask('COMMIT');
 		is_answer($client->answer, $wanted, '… is the answer');
@@ -114,7 +97,7 @@ for my $route (qw(off on))
 		$admin->ask('BEGIN');
 		$admin->ask(q{LOCK TABLE idem.policy IN ACCESS EXCLUSIVE MODE});
 		$client->tell("SELECT $call");
-		isnt($admin->ask(q{SELECT pg_temp.until_waits('idem.policy')}), 'ERROR P0001', '… it waits');
+		$admin->until_waits($client, 'idem.policy');
 		$admin->ask('SET LOCAL ROLE caller');
 		unlike($admin->ask($meanwhile), qr/ERROR/, "force_sql $route: $what");
 		$admin->ask('RESET ROLE');
@@ -131,7 +114,7 @@ for my $route (qw(off on))
 	$admin->ask('BEGIN');
 	$admin->ask('LOCK TABLE pg_catalog.pg_enum IN ACCESS EXCLUSIVE MODE');
 	$client->tell(q{SELECT idem_advance('moving', 'moving', 'at', 'x', 1)});
-	isnt($admin->ask(q{SELECT pg_temp.until_waits('pg_enum')}), 'ERROR P0001', '… it waits');
+	$admin->until_waits($client, 'pg_enum');
 	unlike($admin->ask(q{UPDATE moving SET at = 's2'; SELECT idem_machine('moving', 'x -> s1; s2 -> x')}), qr/ERROR/, "force_sql $route: a row moves on, and its machine is defined anew");
 	$admin->ask('COMMIT');
 	is($client->answer, 't', '… is the answer');

@@ -36,16 +36,6 @@ for my $route (qw(off on))
 	{
 		my ($admin, $client) = (IdemTest::Session->new($node), IdemTest::Session->new($node, user => 'buyer'));
 
-		$admin->ask(q{CREATE FUNCTION pg_temp.until_waits(kind text) RETURNS void LANGUAGE plpgsql AS $$
-			BEGIN
-				FOR i IN 1 .. 18000 LOOP
-					IF EXISTS (SELECT FROM pg_locks WHERE NOT granted AND locktype = kind AND (kind <> 'relation' OR relation = 'pg_authid'::regclass)) THEN
-						RETURN;
-					END IF;
-					PERFORM pg_sleep(0.01);
-				END LOOP;
-				RAISE EXCEPTION 'nobody waits for a %', kind;
-			END $$});
 		$client->ask($_) foreach "SET idem.force_sql = $route", "SET default_transaction_isolation = '$level'";
 		for my $case (@cases)
 		{
@@ -55,14 +45,7 @@ for my $route (qw(off on))
 			$client->ask(q{SELECT idem_stock_reserve('s', '1', 'c', 2)});
 			# what the call needs of the catalogs is known
 			$client->ask($_) foreach 'BEGIN', "SELECT $call", 'ROLLBACK';
-			$admin->ask('SELECT pg_advisory_lock(1)');
-			$client->tell("SELECT pg_advisory_xact_lock_shared(1) IS NOT NULL AND $call");
-			isnt($admin->ask(q{SELECT pg_temp.until_waits('advisory')}), 'ERROR P0001', '… it waits');
-			$admin->ask('ALTER ROLE buyer CONNECTION LIMIT 9');
-			$admin->ask('BEGIN');
-			$admin->ask('LOCK TABLE pg_catalog.pg_authid IN ACCESS EXCLUSIVE MODE');
-			$admin->ask('SELECT pg_advisory_unlock(1)');
-			isnt($admin->ask(q{SELECT pg_temp.until_waits('relation')}), 'ERROR P0001', '… it waits');
+			$client->stop_at_roles($admin, 'buyer', "SELECT pg_advisory_xact_lock_shared(1) IS NOT NULL AND $call");
 			unlike($admin->ask($meanwhile), qr/ERROR|f/, "force_sql $route, $level: $what");
 			$admin->ask('COMMIT');
 			is($client->answer, $wanted, '… and what the call answers');

@@ -130,6 +130,37 @@ sub waits
 	return;
 }
 
+# until_waits(OTHER, WHAT): returns when that session waits for a lock on a table, or of a kind. It is asked of this session: while
+# the catalog of roles is locked nobody can connect.
+sub until_waits
+{
+	my ($self, $other, $what) = @_;
+	my $query = "SELECT count(*) FROM pg_locks WHERE NOT granted AND pid = $other->{pid} AND coalesce(relation::regclass::text, locktype) = '$what'";
+	my $end = time + $PostgreSQL::Test::Utils::timeout_default;
+
+	while ($self->ask($query) ne '1')
+	{
+		croak "session $other->{pid} does not wait for $what" if time > $end;
+		select undef, undef, undef, 0.01;
+	}
+	return;
+}
+
+# stop_at_roles(ADMIN, ROLE, SQL): tells SQL, which begins with pg_advisory_xact_lock_shared(1), and returns when it stands still where it
+# reads the catalog of roles, whose cache ADMIN has made stale, and which it has locked, in a transaction that it ends.
+sub stop_at_roles
+{
+	my ($self, $admin, $role, $sql) = @_;
+
+	$admin->ask('SELECT pg_advisory_lock(1)');
+	$self->tell($sql);
+	$admin->until_waits($self, 'advisory');
+	$admin->ask($_) foreach "ALTER ROLE $role CONNECTION LIMIT 9", 'BEGIN', 'LOCK TABLE pg_catalog.pg_authid IN ACCESS EXCLUSIVE MODE',
+	  'SELECT pg_advisory_unlock(1)';
+	$admin->until_waits($self, 'pg_authid');
+	return;
+}
+
 # end(): ends psql, also one whose server is gone.
 sub end
 {
