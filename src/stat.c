@@ -92,8 +92,7 @@ static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
 
 static void request_shared(void);
 static void startup_shared(void);
-#endif
-#if IDEM_SEGMENT_ON_DEMAND
+#else
 static bool make_segment(void *arg);
 static bool warn_without_segment(const ErrorData *edata);
 #endif

@@ -17,10 +17,10 @@
  * else: "not enough" is only answered if the order is unknown, or lacks what
  * was wanted, as of the moment at which the stock was found short, or later;
  * what has come to it meanwhile is a reason to look again.  Otherwise a retry of
- * the order that took the last unit would be refused.  (A
- * rival that is making the same order at this moment is not waited for here:
- * until it commits, what it takes still counts as available, so the stock would
- * not have been found short.)
+ * the order that took the last unit would be refused.  (A rival that is making
+ * the same order at this moment is not waited for here: until it commits, what
+ * it takes still counts as available, so the stock would not have been found
+ * short.)
  *
  * A call that holds inserts or locks the order's row first, then takes from the
  * buckets, and writes the row last if something in it changes.  No call waits

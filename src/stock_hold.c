@@ -212,7 +212,8 @@ idem_hold_lines(const Datum *key, const IdemPart *parts, int n, bool give)
  * Is some item short of what lines want for an order?  If so, row says what is
  * known of the order as of the same moment: if the item is short because the
  * same call in another session has taken it, the row has it.  (Through SQL the
- * row is read after that moment, which serves as well.)
+ * row is read after that moment.  What was taken is in it then, too, unless it
+ * was given back in between.)
  */
 bool
 idem_hold_short(IdemStore *holds, IdemStore *stock, const Datum *key,
