@@ -80,7 +80,8 @@ export async function postgresProxy(rnd, chances) {
       open.delete(end);
     };
     const cut = (what) => {
-      if (rnd() >= (chance[what] ?? 0)) return false;
+      const first = chance[what] > 0 && cuts[what] === 0 && what.endsWith('Commit'); // one of each for certain: a test needs both
+      if (rnd() >= (chance[what] ?? 0) && !first) return false;
       cuts[what]++;
       end();
       return true;

@@ -92,7 +92,9 @@ class PostgresProxy:
 
     def strikes(self, what):
         with self.lock:
-            struck = self.rnd.random() < self.chances.get(what, 0)
+            chance = self.chances.get(what, 0)
+            first = chance > 0 and self.cuts[what] == 0 and what in ('before_commit', 'after_commit')
+            struck = self.rnd.random() < chance or first  # one of each for certain: a test needs both
             self.cuts[what] += struck
         return struck
 

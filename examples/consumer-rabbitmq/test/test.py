@@ -212,7 +212,7 @@ def main():
                 if control['booked twice'] > 0:
                     break
         assert (idem['booked'], idem['booked twice'], idem['set aside']) == (MESSAGES, 0, POISON), 'once'
-        assert idem['cut between commit and acknowledgement'] > 0, 'the proxy did cut'
+        assert idem['cut between commit and acknowledgement'] > 0 and idem['database cut'] > 0, 'the proxies did cut'
         assert control['booked twice'] > 0, 'the control shows what is at stake'
     finally:
         for process in reversed(started):
