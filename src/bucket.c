@@ -35,10 +35,7 @@
  * but the calls that it waits for do not wait themselves.  So no circle closes,
  * whatever the order of items and buckets.  A transaction that makes several
  * calls keeps the buckets of the earlier ones.  This argument does not cover it;
- * the server's deadlock detector does (bucket_wait.c).  Nor does it cover
- * sessions on different routes: whoever writes an order through SQL may wait in
- * the unique check for one that has tried directly to make the same order
- * (doc/concurrency-store.md).
+ * the server's deadlock detector does (bucket_wait.c).
  *
  * Buckets come and go.  A buyer who had to wait leaves half of what remains in
  * its bucket in a new one, up to 64 of them, so an item has as many as buyers

@@ -19,6 +19,10 @@
  * which a retry is judged.  The array firsts is null as long as both are the
  * same.
  *
+ * An order that was made in vain, because a session on the SQL route made it in
+ * the same microseconds, must leave no trace: whoever writes the order through
+ * SQL would wait for the row that lost, and single calls could deadlock.
+ *
  * Portions Copyright (c) 2026, the idem authors
  *
  *-------------------------------------------------------------------------
@@ -51,6 +55,7 @@ IdemTable	idem_hold_table = {
 	},
 	.required = HOLD_STATUS + 1,
 	.secondary = HOLD_EXPIRES_AT + 1,
+	.speculative = true,
 	.stat = IDEM_STAT_STOCK,
 	.has_source = true
 };

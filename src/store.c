@@ -34,7 +34,8 @@
  *	  the first one's row, committed or not.  Other keys with the same hash
  *	  only wait for those few microseconds.  (The executor's way, speculative
  *	  insertion, takes a lock of the same kind and then writes a WAL record
- *	  more to confirm.  It is taken on top where rows are decoded logically.)
+ *	  more to confirm.  It is taken on top where rows are decoded logically,
+ *	  and for stock.)
  * 2. The probe of a reserved key uses a dirty snapshot: it sees what is
  *	  committed now, whatever the transaction's snapshot says, and rows that
  *	  open transactions insert, change or delete.  For a row that is being

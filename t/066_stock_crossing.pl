@@ -1,6 +1,7 @@
 # Pins that calls for the same orders do not deadlock, whatever they want of them, on both routes and at each isolation level, while
 # others give back, expire and purge; that the books balance after that; and that a call which would add the last piece to an order
-# is not refused because the same call elsewhere has just done so. IDEM_STOCK_SECONDS: how long each load is on.
+# is not refused because the same call elsewhere has just done so; and that an order which was made in vain, because another call made it
+# first, holds nobody up. IDEM_STOCK_SECONDS: how long each load is on.
 
 use strict;
 use warnings;
@@ -8,6 +9,7 @@ use warnings;
 use FindBin;
 use lib $FindBin::RealBin;
 use PostgreSQL::Test::Utils;
+use IdemTest;
 use StockBooks;
 use Test::More;
 
@@ -91,6 +93,23 @@ END
 	is($node->safe_psql('postgres', "SELECT count(*), count(*) FILTER (WHERE NOT held) FROM said WHERE route = '$route'"),
 		2 * $n . '|0', "the last piece, force_sql $route: nobody is refused");
 }
+
+# The buyer has found no such order, and stands still before it makes it. Meanwhile another makes it through SQL, so the buyer's is in vain; it
+# is told true, and idles. A renewal through SQL needs new entries in the indexes, whose check would wait for a row that the buyer had left.
+$node->safe_psql('postgres', q{CREATE ROLE buyer LOGIN SUPERUSER; SELECT idem_stock_add('vain', 10)});
+my ($admin, $buyer) = (IdemTest::Session->new($node), IdemTest::Session->new($node, user => 'buyer'));
+$admin->ask('SET idem.force_sql = on');
+# what the call needs of the catalogs is known
+$buyer->ask($_) foreach 'BEGIN', q{SELECT idem_stock_reserve('vain', '1', 'vain', 1, '1 hour')}, 'ROLLBACK', 'BEGIN';
+$buyer->stop_at_roles($admin, 'buyer', q{SELECT pg_advisory_xact_lock_shared(1) IS NOT NULL AND idem_stock_reserve('vain', '1', 'vain', 1, '1 hour')});
+is($admin->ask(q{SET ROLE buyer; SELECT idem_stock_reserve('vain', '1', 'vain', 1, '1 hour')}), 't', 'an order is made through SQL');
+$admin->ask('COMMIT');
+is($buyer->answer, 't', '… and directly, at the same time');
+$admin->ask(q{SET lock_timeout = '20s'});
+is($admin->ask(q{SELECT idem_stock_renew('vain', '1', '2 hours') > now()}), 't', '… which holds nobody up');
+$buyer->ask('COMMIT');
+is(books($node, 'vain', 10), 'balance', '… and the books balance');
+$_->end for $admin, $buyer;
 
 $node->stop;
 done_testing();
