@@ -350,6 +350,12 @@ SELECT owner FROM idem.claim WHERE source = 'claim_call' AND seq = 'definer';
 CREATE FUNCTION sets(r json) RETURNS json LANGUAGE sql SET statement_timeout = '1h' AS $$SELECT to_json(current_setting('statement_timeout'))$$;
 SELECT idem_call('claim_call', 'sets', 'sets', '1'), current_setting('statement_timeout') = '1h' AS kept;
 
+-- and it is counted like any function that a statement calls
+BEGIN;
+SET LOCAL track_functions = 'all';
+SELECT idem_call('claim_call', 'counted', 'sets', '1'), pg_stat_get_xact_function_calls('sets'::regproc);
+ROLLBACK;
+
 --
 -- A strict one, and one that is in no schema of the path
 --

@@ -29,7 +29,6 @@
 #include "utils/memutils.h"
 #include "utils/numeric.h"
 #include "utils/regproc.h"
-#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 /* Well inside of what a timestamp can be from now, before and after. */
@@ -327,21 +326,16 @@ idem_arg_count(FunctionCallInfo fcinfo, int argno, const char *name, int32 max)
 	return value;
 }
 
-/* Refuses a function that the caller may not execute. */
+/* Refuses a function, known to be there, that the caller may not execute. */
 void
 idem_check_execute(Oid function)
 {
-	const char *role = GetUserNameFromId(GetUserId(), false);
+	const char *role;
 
-	if (!SearchSysCacheExists1(PROCOID, ObjectIdGetDatum(function)))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_FUNCTION),
-				 errmsg("function with OID %u does not exist", function),
-				 errdetail("It was dropped while the call was at work."),
-				 errhint("Do not drop what is in use, and run the statement again.")));
 	if (object_aclcheck(ProcedureRelationId, function, GetUserId(),
 						ACL_EXECUTE) == ACLCHECK_OK)
 		return;
+	role = GetUserNameFromId(GetUserId(), false);
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 			 errmsg("permission denied for function %s",

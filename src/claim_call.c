@@ -20,12 +20,14 @@
 #include "claim.h"
 
 #include "access/htup_details.h"
+#include "catalog/objectaccess.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "optimizer/optimizer.h"
+#include "pgstat.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
@@ -39,6 +41,7 @@ static Datum replay(IdemStore *store, const Datum *key, const IdemRow *row,
 static void record_answer(IdemStore *store, const Datum *key,
 						  const ItemPointerData *tid, Datum response);
 static Datum call_function(Oid function, Jsonb *request);
+static bool evaluate(List *args, FunctionCallInfo call);
 static void check_function(Oid function, HeapTuple tuple);
 static FuncExpr *function_expr(Oid function, HeapTuple tuple, Jsonb *request);
 
@@ -191,17 +194,19 @@ record_answer(IdemStore *store, const Datum *key, const ItemPointerData *tid,
 }
 
 /*
- * Runs the function, and answers what it returns as json; null is JSON null.
- * Arguments that it has beyond the first take their defaults.
+ * Runs the function, as CALL runs a procedure, and answers what it returns as
+ * json; null is JSON null.
  */
 static Datum
 call_function(Oid function, Jsonb *request)
 {
 	HeapTuple	tuple;
 	FuncExpr   *expr;
-	ExprContext *econtext;
-	Datum		result;
-	bool		isnull;
+	FmgrInfo	flinfo;
+
+	LOCAL_FCINFO(call, FUNC_MAX_ARGS);
+	PgStat_FunctionCallUsage usage;
+	Datum		result = (Datum) 0;
 
 	AcceptInvalidationMessages();
 	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
@@ -209,16 +214,59 @@ call_function(Oid function, Jsonb *request)
 	expr = function_expr(function, tuple, request);
 	ReleaseSysCache(tuple);
 
-	econtext = CreateStandaloneExprContext();
-	result = ExecEvalExpr(ExecInitExpr((Expr *) expr, NULL), econtext, &isnull);
-	FreeExprContext(econtext, true);
+	InvokeFunctionExecuteHook(function);
+	fmgr_info(function, &flinfo);
+	fmgr_info_set_expr((Node *) expr, &flinfo);
+	InitFunctionCallInfoData(*call, &flinfo, list_length(expr->args),
+							 expr->inputcollid, NULL, NULL);
+	call->isnull = !evaluate(expr->args, call) && flinfo.fn_strict;
+	if (!call->isnull)
+	{
+		pgstat_init_function_usage(call, &usage);
+		result = FunctionCallInvoke(call);
+		pgstat_end_function_usage(&usage, true);
+	}
 
-	if (isnull)
+	if (call->isnull)
 		return CStringGetTextDatum("null");
 	if (expr->funcresulttype == JSONBOID)
 		return CStringGetTextDatum(JsonbToCString(NULL,
 												  &DatumGetJsonbP(result)->root, -1));
 	return PointerGetDatum(PG_DETOAST_DATUM(result));
+}
+
+/*
+ * Gives the call its arguments: the request, and the defaults of those beyond
+ * it.  False: some are null.
+ */
+static bool
+evaluate(List *args, FunctionCallInfo call)
+{
+	ExprContext *econtext = NULL;
+	bool		complete = true;
+
+	for (int i = 0; i < call->nargs; i++)
+	{
+		Expr	   *arg = list_nth(args, i);
+		NullableDatum *to = &call->args[i];
+
+		if (IsA(arg, Const))
+		{
+			to->value = castNode(Const, arg)->constvalue;
+			to->isnull = castNode(Const, arg)->constisnull;
+		}
+		else
+		{
+			if (econtext == NULL)
+				econtext = CreateStandaloneExprContext();
+			to->value = ExecEvalExpr(ExecInitExpr(arg, NULL), econtext,
+									 &to->isnull);
+		}
+		complete = complete && !to->isnull;
+	}
+	if (econtext != NULL)
+		FreeExprContext(econtext, true);
+	return complete;
 }
 
 /* Refuses a function that idem_call cannot run, or the caller may not. */

@@ -34,6 +34,7 @@
 #include "parser/parse_coerce.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/syscache.h"
 #include "utils/typcache.h"
 
 /* Bytes of a value that a message shows. */
@@ -254,6 +255,12 @@ call_cast(Oid func, Datum value, int32 typmod, Oid collation, bool *isnull)
 
 	if (func >= FirstNormalObjectId)
 	{
+		if (!SearchSysCacheExists1(PROCOID, ObjectIdGetDatum(func)))
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_FUNCTION),
+					 errmsg("function with OID %u does not exist", func),
+					 errdetail("It was dropped while the call was at work."),
+					 errhint("Do not drop what is in use, and run the statement again.")));
 		idem_check_execute(func);
 		InvokeFunctionExecuteHook(func);
 	}
