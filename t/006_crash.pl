@@ -71,7 +71,9 @@ $winner->ask("BEGIN; SELECT work('while', 'winner')");
 $waiter->tell("SELECT work('while', 'waiter')");
 $waiter->waits($node);
 $winner->ask("PREPARE TRANSACTION 'crash'");
-is($node->safe_psql('postgres', "SELECT wait_event_type FROM pg_stat_activity WHERE pid = $waiter->{pid}"), 'Lock', 'the waiter goes on waiting');
+# it wakes for a moment when it looks for a deadlock; had it gone on, it would never wait again
+$waiter->waits($node);
+pass('the waiter goes on waiting');
 $winner->ask("ROLLBACK PREPARED 'crash'");
 is($waiter->answer, 'true', 'and has the key when the prepared one is rolled back');
 $_->end foreach $winner, $waiter;
@@ -166,7 +168,8 @@ SET enable_seqscan = on; SET enable_indexscan = off; SET enable_indexonlyscan = 
 SELECT count(*) FROM (SELECT source, seq FROM idem.claim EXCEPT ALL SELECT source, seq FROM by_index) AS missing;
 SQL
 	0, 'the index has every row');
-ok(!$node->log_contains('PANIC|TRAP:|could not read|unexpected'), 'no complaint in the log');
+# a recovery may end at a page of a segment that was used before: the server says "unexpected pageaddr"
+ok(!$node->log_contains('PANIC|TRAP:|could not read|unexpected (?!pageaddr|EOF on client)'), 'no complaint in the log');
 
 $node->stop;
 done_testing();

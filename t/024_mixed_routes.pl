@@ -60,4 +60,23 @@ foreach my $level ('replica', 'logical')
 	is($node->safe_psql('postgres', q{BEGIN; SELECT count(idem_claim('locks', g::text)) FROM generate_series(1, 100) g; SELECT count(*) FROM pg_locks WHERE locktype = 'spectoken'; COMMIT}), "100\n0", '... and no lock is left of a row');
 	$node->stop;
 }
+
+# A lock that was taken in vain leaves no trace.
+my $node = idem_node('traces', 'fsync = off', "deadlock_timeout = '20ms'");
+$node->safe_psql('postgres', q{CREATE ROLE holder LOGIN SUPERUSER});
+
+# the holder found no such lock, and stands still before it makes it; meanwhile another makes it through SQL. So many renewals are more than
+# fit into the page, and need new entries in the index
+my ($admin, $holder) = (IdemTest::Session->new($node), IdemTest::Session->new($node, user => 'holder'));
+$admin->ask('SET idem.force_sql = on');
+$holder->ask($_) foreach 'BEGIN', q{SELECT idem_lock('vain', '1 hour')}, 'ROLLBACK', 'BEGIN';
+$holder->stop_at_roles($admin, 'holder', q{SELECT idem_lock('vain', CASE WHEN pg_advisory_xact_lock_shared(1) IS NOT NULL THEN interval '1 hour' END)});
+is($admin->ask(q{SET ROLE holder; SELECT idem_lock('vain', '1 hour')}), '1', 'a lock is taken through SQL');
+$admin->ask('COMMIT');
+is($holder->answer, '', '... and directly at the same time, in vain');
+$admin->ask(q{SET lock_timeout = '20s'});
+is($admin->ask(q{SELECT count(idem_lock_renew('vain', 1, '1 hour')) FROM generate_series(1, 300)}), '300', '... which does not hold up the renewals');
+$holder->ask('ROLLBACK');
+$_->end for $admin, $holder;
+$node->stop;
 done_testing();

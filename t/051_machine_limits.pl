@@ -49,7 +49,10 @@ sub answer
 		SET statement_timeout = $timeout;
 		DO \$\$ BEGIN EXECUTE '$statement'; PERFORM set_config('test.answer', 'done', false);
 			EXCEPTION WHEN query_canceled THEN NULL; END \$\$;
-		-- the first one has no more time than what it follows
+		-- the first one has no more time than what it follows, nor has the next if that is cancelled
+		RESET statement_timeout;
+		RESET statement_timeout;
+		RESET statement_timeout;
 		RESET statement_timeout;
 		RESET statement_timeout;
 		SELECT current_setting('test.answer');}) =~ s/^.*\n//sr;

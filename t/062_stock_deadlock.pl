@@ -39,7 +39,8 @@ foreach my $route (@routes)
 	my $buy = sub {
 		my ($level, $items) = @_;
 
-		return "\\set n random(1, 1000000000)\n\\set q random(1, 14)\nBEGIN ISOLATION LEVEL $level;\n"
+		# no number comes twice: with another quantity it would be ID422
+		return "\\set n random(1, 1000000000000000)\n\\set q random(1, 14)\nBEGIN ISOLATION LEVEL $level;\n"
 		  . "SELECT idem_stock_reserve_items('$route', :n::text, ARRAY[$items], ARRAY[:q, :q, :q]);\nCOMMIT;\n"
 		  . "SELECT idem_stock_release('$route', :n::text);\n";
 	};
@@ -50,7 +51,7 @@ foreach my $route (@routes)
 	pgbench($node, [ '-c', 12, '-j', 2, '-t', int($rounds / 5) + 1 ],
 		[ $buy->('READ COMMITTED', "'a', 'b', 'c'") ],
 		[ $buy->('READ COMMITTED', "'c', 'a', 'b'") ],
-		[ "\\set n random(1, 1000000000)\n\\set q random(1, 25)\nSELECT idem_stock_reserve('$route', :n::text, 'b', :q, '1 ms');\n" ],
+		[ "\\set n random(1, 1000000000000000)\n\\set q random(1, 25)\nSELECT idem_stock_reserve('$route', :n::text, 'b', :q, '1 ms');\n" ],
 		[ "CALL idem_stock_expire(3);\n" ]);
 	pgbench($node, [ '-c', 6, '-j', 2, '-t', int($rounds / 5) + 1, '--max-tries=1000' ],
 		[ $buy->('REPEATABLE READ', "'a', 'b', 'c'") ],

@@ -31,7 +31,7 @@ $node->safe_psql('postgres', q{
 	CREATE VIEW focus.pg_proc AS SELECT * FROM pg_catalog.pg_proc WHERE prokind = 'f' AND prorettype <> 'void'::regtype AND proname LIKE 'idem\_%'
 		OR proname IN ('int4pl', 'int8mul', 'numeric_sub', 'textcat', 'upper', 'md5', 'to_json', 'to_jsonb', 'jsonb_typeof', 'json_typeof', 'array_append', 'interval_pl', 'make_interval', 'now', 'random', 'quote_ident', 'length', 'sum', 'max', 'count');
 	ALTER ROLE smith SET search_path = focus, public, pg_catalog;
-	ALTER ROLE smith SET statement_timeout = '2s';
+	ALTER ROLE smith SET statement_timeout = '10s';
 	GRANT USAGE ON SCHEMA focus TO smith;
 	GRANT SELECT ON focus.pg_proc TO smith;
 	GRANT EXECUTE ON ALL ROUTINES IN SCHEMA public TO smith;

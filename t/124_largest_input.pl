@@ -164,10 +164,16 @@ sub worst_order
 	my %took;
 
 	$node->safe_psql('postgres', 'CREATE TABLE worst (i int GENERATED ALWAYS AS IDENTITY, v int); INSERT INTO worst (v) SELECT unnest(ARRAY[' . join(',', @worst) . '])');
-	foreach my $order (('i', 'md5(i::text)') x 5)
+	# a busy machine may be quiet for a moment, and for one order alone; the square of the length is there each time
+	foreach (1 .. 10)
 	{
-		my (undef, $took) = run(sprintf($sql, $order), 120000);
-		$took{$order} = $took if !defined $took{$order} || $took < $took{$order};
+		%took = ();
+		foreach my $order (('i', 'md5(i::text)') x 5)
+		{
+			my (undef, $took) = run(sprintf($sql, $order), 120000);
+			$took{$order} = $took if !defined $took{$order} || $took < $took{$order};
+		}
+		last if $took{i} < 4 * $took{'md5(i::text)'};
 	}
 	cmp_ok($took{i}, '<', 4 * $took{'md5(i::text)'}, 'items in the worst order take no longer than in any other');
 }

@@ -105,7 +105,12 @@ sub answer
 	my $mark = $self->{mark};
 
 	$self->{timer}->start($PostgreSQL::Test::Utils::timeout_default);
-	$self->{psql}->pump until $self->{out} =~ /^\Q$mark\E$/m && $self->{err} =~ /^\Q$mark\E$/m;
+	until ($self->{out} =~ /^\Q$mark\E$/m && $self->{err} =~ /^\Q$mark\E$/m)
+	{
+		# a timer ends the pumping once, and raises nothing
+		croak 'session ' . ($self->{pid} // '') . ' does not answer' if $self->{timer}->is_expired;
+		$self->{psql}->pump;
+	}
 	my ($out, $err) = ($self->{out}, $self->{err});
 	$self->{out} = $self->{err} = '';
 	s/^\Q$mark\E\n//m for $out, $err;

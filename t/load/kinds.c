@@ -33,6 +33,15 @@ again_later(Client *client)
 	return AGAIN;
 }
 
+/* What the server reports of a deadlock are statements: these say on which route they are (load.c), for Oracle.pm's log_complaints. */
+static const char *
+routed(Client *client, const char *directly, const char *through_sql)
+{
+	return client->number % 2 ? through_sql : directly;
+}
+
+#define ROUTED(client, sql) routed(client, sql " -- directly", sql " -- through SQL")
+
 /* An answer that nobody else would compute, and whose white space matters. */
 static void
 make_answer(Client *client, Job *job)
@@ -95,7 +104,7 @@ claim(Client *client, Job *job)
 	Outcome		outcome;
 
 	snprintf(request, sizeof(request), "{\"key\": \"%s\", \"number\": %ld}", job->key, job->number);
-	outcome = ask_value(client, "SELECT idem_claim($1, $2, $3, wait => $4)", 4, params, claimed, sizeof(claimed));
+	outcome = ask_value(client, ROUTED(client, "SELECT idem_claim($1, $2, $3, wait => $4)"), 4, params, claimed, sizeof(claimed));
 	job->first = outcome == ANSWERED && claimed[0] == 't';
 	return outcome;
 }
@@ -114,7 +123,7 @@ respond(Client *client, Job *job)
 {
 	const char *params[] = {job->kind->name, job->key, job->answer};
 
-	return run(client, "SELECT idem_respond($1, $2, $3)", 3, params);
+	return run(client, ROUTED(client, "SELECT idem_respond($1, $2, $3)"), 3, params);
 }
 
 static Outcome
@@ -185,7 +194,7 @@ try_call(Client *client, Job *job)
 	const char *params[] = {job->kind->name, job->key, request};
 
 	snprintf(request, sizeof(request), "{\"key\": \"%s\", \"number\": %ld}", job->key, job->number);
-	return ask_value(client, "SELECT idem_call($1, $2, 'load.work', $3)", 3, params, job->answer, sizeof(job->answer));
+	return ask_value(client, ROUTED(client, "SELECT idem_call($1, $2, 'load.work', $3)"), 3, params, job->answer, sizeof(job->answer));
 }
 
 /* What is done under a lease takes some time; some are stopped until theirs has ended, and go on without knowing it. */
