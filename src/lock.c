@@ -21,7 +21,8 @@
  * wins, or updates the very row version that was judged free, locked before
  * (store.c).  A row that another transaction is inserting, changing or
  * checking is answered by null: that transaction is about to hold the lock, or
- * still does.
+ * still does.  A row that was inserted in vain leaves no trace: a renewal through
+ * SQL would wait for it, and the lease would run out meanwhile.
  *
  * Why a holder that stalls does no harm.  A lease is a promise about time, and
  * a process that is stopped does not see it pass.  So the write that the lock
@@ -79,6 +80,7 @@ IdemTable	idem_lock_table = {
 		{"locked_at", TIMESTAMPTZOID},
 		{"lease_until", TIMESTAMPTZOID}
 	},
+	.speculative = true,
 	.stat = IDEM_STAT_LOCK
 };
 

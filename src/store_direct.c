@@ -33,9 +33,8 @@
 #include "utils/snapmgr.h"
 
 static bool is_speculative(const IdemStore *store);
-static bool add_index_entries(IdemStore *store, const Datum *values,
-							  const bool *nulls, ItemPointer tid,
-							  IndexUniqueCheck check);
+static void add_secondary(IdemStore *store, const Datum *values,
+						  const bool *nulls, ItemPointer tid);
 static bool add_index_entry(IdemStore *store, Relation index,
 							const Datum *values, ItemPointer tid,
 							IndexUniqueCheck check);
@@ -127,8 +126,8 @@ idem_direct_insert(IdemStore *store, const Datum *values, const bool *nulls)
 	}
 	heap_insert(store->heap, tuple, GetCurrentCommandId(true),
 				speculative ? HEAP_INSERT_SPECULATIVE : 0, NULL);
-	unique = add_index_entries(store, values, nulls, &tuple->t_self,
-							   UNIQUE_CHECK_PARTIAL);
+	unique = add_index_entry(store, store->index, values, &tuple->t_self,
+							 UNIQUE_CHECK_PARTIAL);
 	if (speculative)
 	{
 		if (unique)
@@ -137,6 +136,9 @@ idem_direct_insert(IdemStore *store, const Datum *values, const bool *nulls)
 			heap_abort_speculative(store->heap, &tuple->t_self);
 		SpeculativeInsertionLockRelease(GetCurrentTransactionId());
 	}
+	/* opens an index, so not while others may wait for the insertion */
+	if (unique)
+		add_secondary(store, values, nulls, &tuple->t_self);
 	CommandCounterIncrement();
 	if (unique)
 		store->inserted = tuple->t_self;
@@ -180,10 +182,13 @@ idem_store_insert_many(IdemStore *store, Datum **values, bool **nulls, int n)
 	heap_multi_insert(store->heap, slots, n, GetCurrentCommandId(true), 0,
 					  NULL);
 	while (inserted < n &&
-		   add_index_entries(store, values[inserted], nulls[inserted],
-							 &slots[inserted]->tts_tid,
-							 UNIQUE_CHECK_PARTIAL))
+		   add_index_entry(store, store->index, values[inserted],
+						   &slots[inserted]->tts_tid, UNIQUE_CHECK_PARTIAL))
+	{
+		add_secondary(store, values[inserted], nulls[inserted],
+					  &slots[inserted]->tts_tid);
 		inserted++;
+	}
 	CommandCounterIncrement();
 
 	for (int i = inserted; i < n; i++)
@@ -241,8 +246,11 @@ idem_direct_update(IdemStore *store, ItemPointer tid, const Datum *values,
 	if (result == TM_Ok)
 	{
 		if (needs_index)
-			(void) add_index_entries(store, values, nulls, &tuple->t_self,
-									 UNIQUE_CHECK_NO);
+		{
+			(void) add_index_entry(store, store->index, values,
+								   &tuple->t_self, UNIQUE_CHECK_NO);
+			add_secondary(store, values, nulls, &tuple->t_self);
+		}
 		CommandCounterIncrement();
 	}
 	heap_freetuple(tuple);
@@ -302,20 +310,13 @@ is_speculative(const IdemStore *store)
 	return store->table->speculative || RelationIsLogicallyLogged(store->heap);
 }
 
-/*
- * Enters a row into the indexes.  With UNIQUE_CHECK_PARTIAL false says that
- * the key may be there already.
- */
-static bool
-add_index_entries(IdemStore *store, const Datum *values, const bool *nulls,
-				  ItemPointer tid, IndexUniqueCheck check)
+/* Enters a row into the table's other index, if it belongs there. */
+static void
+add_secondary(IdemStore *store, const Datum *values, const bool *nulls,
+			  ItemPointer tid)
 {
 	int			secondary = store->table->secondary - 1;
 
-	/* of a key that is not checked the index says nothing */
-	if (!add_index_entry(store, store->index, values, tid, check) &&
-		check == UNIQUE_CHECK_PARTIAL)
-		return false;
 	if (secondary >= 0 && !nulls[secondary])
 	{
 		Relation	index = index_open(store->secondary, RowExclusiveLock);
@@ -323,10 +324,13 @@ add_index_entries(IdemStore *store, const Datum *values, const bool *nulls,
 		(void) add_index_entry(store, index, values, tid, UNIQUE_CHECK_NO);
 		index_close(index, NoLock);
 	}
-	return true;
 }
 
-/* Enters a row, whose columns in the index are not null, into one index. */
+/*
+ * Enters a row, whose columns in the index are not null, into one index.  With
+ * UNIQUE_CHECK_PARTIAL false says that the key may be there already; of a key
+ * that is not checked the answer says nothing.
+ */
 static bool
 add_index_entry(IdemStore *store, Relation index, const Datum *values,
 				ItemPointer tid, IndexUniqueCheck check)

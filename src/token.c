@@ -138,6 +138,7 @@ IdemTable	idem_token_rate_table = {
 		{"window_end", TIMESTAMPTZOID},
 		{"issued", INT4OID}
 	},
+	.speculative = true,
 	.stat = IDEM_STAT_TOKEN
 };
 
