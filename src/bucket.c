@@ -32,12 +32,11 @@
  * because what it tried was rolled back.  A call that has locked a bucket writes
  * only rows of its own from then on, and waits for nobody.  (To make a bucket
  * through SQL it may wait for a millisecond; that ends by itself, see nowait.c.)
- * A call that waits
- * for a bucket may hold the row of its order, and others may wait for that row;
- * but the calls that it waits for do not wait themselves.  So no circle closes,
- * whatever the order of items and buckets.  A transaction that makes several
- * calls keeps the buckets of the earlier ones.  This argument does not cover it;
- * the server's deadlock detector does (bucket_wait.c).
+ * A call that waits for a bucket may hold the row of its order, and others may
+ * wait for that row; but the calls that it waits for do not wait themselves.  So
+ * no circle closes, whatever the order of items and buckets.  A transaction that
+ * makes several calls keeps the buckets of the earlier ones.  This argument does
+ * not cover it; the server's deadlock detector does (bucket_wait.c).
  *
  * Buckets come and go.  A buyer who had to wait leaves half of what remains in
  * its bucket in a new one, up to 64 of them, so an item has as many as buyers

@@ -200,11 +200,10 @@ record_answer(IdemStore *store, const Datum *key, const ItemPointerData *tid,
 static Datum
 call_function(Oid function, Jsonb *request)
 {
+	LOCAL_FCINFO(call, FUNC_MAX_ARGS);
 	HeapTuple	tuple;
 	FuncExpr   *expr;
 	FmgrInfo	flinfo;
-
-	LOCAL_FCINFO(call, FUNC_MAX_ARGS);
 	PgStat_FunctionCallUsage usage;
 	Datum		result = (Datum) 0;
 

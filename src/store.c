@@ -35,7 +35,7 @@
  *	  only wait for those few microseconds.  (The executor's way, speculative
  *	  insertion, takes a lock of the same kind and then writes a WAL record
  *	  more to confirm.  It is taken on top where rows are decoded logically,
- *	  and for stock.)
+ *	  and for stock, locks and counts of tokens.)
  * 2. The probe of a reserved key uses a dirty snapshot: it sees what is
  *	  committed now, whatever the transaction's snapshot says, and rows that
  *	  open transactions insert, change or delete.  For a row that is being
