@@ -79,6 +79,8 @@ public class Consumer {
 		config.setConnectionTimeout(10000);
 		config.setValidationTimeout(5000);
 		config.setInitializationFailTimeout(-1); // start also while the database is away
+		// HikariCP 2.7.9 asks its first connection for it; if that is lost then, it takes it to be -1, and never connects again
+		config.setTransactionIsolation("TRANSACTION_READ_COMMITTED");
 		config.addDataSourceProperty("connectTimeout", "5");
 		config.addDataSourceProperty("loginTimeout", "8");
 		config.addDataSourceProperty("socketTimeout", "5"); // without it an answer that never comes is waited for without end

@@ -44,7 +44,17 @@ def can_connect(port):
         return one.connect_ex(('127.0.0.1', port)) == 0
 
 
-def start_broker(directory):
+def end_broker():
+    for process in reversed(started):
+        if process is started[0]:
+            process.kill()
+        elif process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    started.clear()
+
+
+def start_broker(directory, tries=3):
     """A RabbitMQ of our own, on ports of its own; returns its port."""
     server = [os.path.join(root, 'rabbitmq-server') for root, _, files in os.walk('/usr/lib/rabbitmq/lib') if 'rabbitmq-server' in files]
     port, epmd, distribution = free_ports(3)
@@ -62,7 +72,7 @@ def start_broker(directory):
     with open(path('output'), 'w', encoding='utf-8') as output:
         # a name service of ours, or the broker starts one that outlives it
         started.append(subprocess.Popen(['epmd', '-port', str(epmd), '-address', '127.0.0.1'], stdout=output, stderr=output))
-        while not can_connect(epmd):
+        while not can_connect(epmd) and started[0].poll() is None:
             time.sleep(0.05)
         started.append(subprocess.Popen([server[0]], env=environment, stdout=output, stderr=output, start_new_session=True))
     while True:
@@ -70,8 +80,13 @@ def start_broker(directory):
             pika.BlockingConnection(pika.URLParameters(f'amqp://127.0.0.1:{port}')).close()
             return port
         except (pika.exceptions.AMQPError, OSError):
-            if started[1].poll() is not None:
-                sys.exit(f'the broker ended: see {path("output")}')
+            if any(process.poll() is not None for process in started):  # somebody else may have taken a port meanwhile
+                end_broker()
+                if tries == 1:
+                    with open(path('output'), encoding='utf-8') as output:
+                        sys.exit(f'the broker ended: {output.read()}')
+                shutil.rmtree(path('mnesia'), ignore_errors=True)
+                return start_broker(directory, tries - 1)
             time.sleep(0.2)
 
 
@@ -215,12 +230,7 @@ def main():
         assert idem['cut between commit and acknowledgement'] > 0 and idem['database cut'] > 0, 'the proxies did cut'
         assert control['booked twice'] > 0, 'the control shows what is at stake'
     finally:
-        for process in reversed(started):
-            if process is started[0]:
-                process.kill()
-            else:
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        end_broker()
         shutil.rmtree(directory, ignore_errors=True)
 
 
