@@ -25,6 +25,9 @@ my $harness = TAP::Harness->new(
 	{
 		jobs => $jobs,
 		verbosity => -3,
+		# without it the harness waits for two pipes, of which the second is closed at once: it would take that for news, and
+		# then wait for the next line of that one script, while others have finished
+		merge => 1,
 		# each script with a file of its own for what it says beside the protocol
 		exec => sub {
 			my (undef, $script) = @_;
