@@ -125,6 +125,8 @@ SELECT pg_temp.outcome($$SELECT idem_lock_row('narrow_ts_key', timestamp '2026-0
 SELECT pg_temp.outcome($$SELECT idem_lock_row('narrow_nm_key', repeat('x', 64))$$);
 -- the same for values that are given as text or literals, by every type that takes a part of a text only
 CREATE TYPE spot AS (d date, f real, at timestamp(0), label text);
+CREATE TYPE shorter AS (label text, gone int, d date);
+ALTER TYPE shorter DROP ATTRIBUTE gone;
 CREATE TYPE daily AS RANGE (subtype = date);
 CREATE DOMAIN workday AS date CHECK (extract(isodow FROM VALUE) < 6);
 CREATE TABLE lossy (kind text, whole text[], part text[]);
@@ -149,7 +151,10 @@ INSERT INTO lossy VALUES
 	('date[]', '{"{2026-03-02,NULL}","[0:1]={2026-03-02,2026-03-03}"}', '{"{2026-03-02,2026-03-03 10:00}"}'),
 	('real[]', '{"{{0.1,2},{3,4}}"}', '{"{{0.1,2},{3,0.1000000001}}"}'),
 	('spot', '{"(2026-03-02,0.1,2026-03-02 10:00,\"a],b\")","(,,,)"}', '{"(2026-03-02 10:00,0.1,,)","(2026-03-02,0.1000000001,,)","(,,2026-03-02 10:00:00.4,)","(\"2026-03-02 10:00\",,,)"}'),
-	('daily', '{"[2026-03-02,2026-03-04)",empty,"(,2026-03-04)"}', '{"[2026-03-02 10:00,2026-03-04)","(,\"2026-03-04 10:00\")"}');
+	('shorter', ARRAY['("a\",""b",2026-03-02)', '(a\,b,)'], ARRAY['("a\",""b",2026-03-02 10:00)', '(a\,b,2026-03-02 10:00)']),
+	('daily', '{"[2026-03-02,2026-03-04)",empty,"(,2026-03-04)"}', '{"[2026-03-02 10:00,2026-03-04)","(,\"2026-03-04 10:00\")"}'),
+	('datemultirange', '{"{}","{empty}","{[2026-03-02,2026-03-04),(2026-04-01,2026-04-04]}","{[2026-03-02,2026-03-04),[2026-03-03,2026-03-05)}"}',
+		'{"{[2026-03-02 10:00,2026-03-04)}","{[2026-03-02,2026-03-04),(2026-04-01,\"2026-04-04 10:00\"]}"}');
 DO $$
 DECLARE
 	k lossy; given text; form text; finds text;

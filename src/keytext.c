@@ -67,7 +67,7 @@ static bool decode(const char *literal, bool time_only, ParsedTime *it);
 static bool whole_array(Oid element, const char *literal);
 static bool whole_composite(Oid type, const char *literal);
 static bool whole_range(Oid element, const char *literal);
-static List *split_fields(const char *literal, const char *ends);
+static List *split_fields(const char **literal, const char *ends);
 static bool whole_element(Oid type, int32 typmod, const char *literal);
 
 
@@ -119,6 +119,8 @@ idem_text_is_whole(Oid type, const char *literal)
 		return whole_array(element, literal);
 	if (type_is_rowtype(type))
 		return whole_composite(type, literal);
+	if (type_is_multirange(type))
+		type = get_multirange_range(type);
 	element = get_range_subtype(type);
 	if (OidIsValid(element))
 		return whole_range(element, literal);
@@ -363,7 +365,7 @@ static bool
 whole_composite(Oid type, const char *literal)
 {
 	TupleDesc	desc = lookup_rowtype_tupdesc_domain(type, -1, true);
-	List	   *fields = split_fields(literal, ")");
+	List	   *fields = split_fields(&literal, ")");
 	ListCell   *lc = list_head(fields);
 	bool		whole = true;
 
@@ -383,30 +385,29 @@ whole_composite(Oid type, const char *literal)
 	return whole;
 }
 
-/* A range: both bounds. */
+/* A range: both bounds; a multirange: those of each.  "empty" has none. */
 static bool
 whole_range(Oid element, const char *literal)
 {
 	ListCell   *lc;
 
-	/* "empty" has none */
-	if (strpbrk(literal, "[(") == NULL)
-		return true;
-	foreach(lc, split_fields(literal, ")]"))
-		if (lfirst(lc) != NULL && !whole_element(element, -1, lfirst(lc)))
-		return false;
+	while ((literal = strpbrk(literal, "[(")) != NULL)
+		foreach(lc, split_fields(&literal, ")]"))
+			if (lfirst(lc) != NULL && !whole_element(element, -1, lfirst(lc)))
+			return false;
 	return true;
 }
 
 /*
  * The fields of a row or range, which the input function has accepted, between
- * its brackets and without their quotes; NULL for one that is empty.
+ * its brackets and without their quotes; NULL for one that is empty.  The
+ * literal goes on behind them.
  */
 static List *
-split_fields(const char *literal, const char *ends)
+split_fields(const char **literal, const char *ends)
 {
 	List	   *fields = NIL;
-	const char *at = strpbrk(literal, "[(");
+	const char *at = strpbrk(*literal, "[(");
 	bool		quoted = false;
 	bool		empty = true;
 	StringInfoData field;
@@ -434,6 +435,8 @@ split_fields(const char *literal, const char *ends)
 		else
 			appendStringInfoChar(&field, *at);
 	}
+	if (at != NULL)
+		*literal = at;
 	return fields;
 }
 
