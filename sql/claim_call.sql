@@ -350,10 +350,14 @@ SELECT owner FROM idem.claim WHERE source = 'claim_call' AND seq = 'definer';
 CREATE FUNCTION sets(r json) RETURNS json LANGUAGE sql SET statement_timeout = '1h' AS $$SELECT to_json(current_setting('statement_timeout'))$$;
 SELECT idem_call('claim_call', 'sets', 'sets', '1'), current_setting('statement_timeout') = '1h' AS kept;
 
--- and it is counted like any function that a statement calls
+-- and it is counted like any function that a statement calls: once, and not if it is strict and not called
+CREATE FUNCTION is_counted(r json, n int DEFAULT 1) RETURNS json LANGUAGE plpgsql AS 'BEGIN RETURN r; END';
+CREATE FUNCTION not_called(r json, n int DEFAULT NULL) RETURNS json LANGUAGE plpgsql STRICT AS 'BEGIN RETURN r; END';
 BEGIN;
 SET LOCAL track_functions = 'all';
-SELECT idem_call('claim_call', 'counted', 'sets', '1'), pg_stat_get_xact_function_calls('sets'::regproc);
+SELECT idem_call('claim_call', 'counted sets', 'sets', '1'), pg_stat_get_xact_function_calls('sets'::regproc);
+SELECT idem_call('claim_call', 'counted', 'is_counted', '1'), pg_stat_get_xact_function_calls('is_counted'::regproc);
+SELECT idem_call('claim_call', 'not counted', 'not_called', '1'), pg_stat_get_xact_function_calls('not_called'::regproc);
 ROLLBACK;
 
 --

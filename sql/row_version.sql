@@ -24,7 +24,7 @@ UPDATE doc SET body = 'c', version = 5 WHERE id = 1 RETURNING version;
 -- the classic statement, fresh and stale
 UPDATE doc SET body = 'd', version = version + 1 WHERE id = 1 AND version = 5 RETURNING version;
 UPDATE doc SET body = 'e', version = version + 1 WHERE id = 1 AND version = 5 RETURNING version;
--- a writer who sends back the version that he read, and is late
+-- a writer that sends back the version it read, and is late
 SELECT pg_temp.outcome($$UPDATE doc SET body = 'f', version = 5 WHERE id = 1 RETURNING version$$);
 SELECT pg_temp.outcome($$UPDATE doc SET body = 'f', version = 4 WHERE id = 1 RETURNING version$$);
 SELECT pg_temp.outcome($$UPDATE doc SET body = 'f', version = 8 WHERE id = 1 RETURNING version$$);

@@ -99,7 +99,7 @@ SELECT sang FROM public.regress_search_path_canary ORDER BY sang COLLATE "C";
 TRUNCATE public.regress_search_path_canary;
 
 --
--- As an administrator with the hostile path: the functions only he may call
+-- As an administrator with the hostile path: the functions that only an administrator may call
 --
 SET search_path = regress_search_path_evil, pg_temp, pg_catalog;
 SELECT pg_catalog.set_config('idem.force_sql', r, false) AS sql, public.idem_forget('search_path', 'evil'), public.idem_forget('search_path', 'evil'), public.idem_claim('search_path', 'evil', NULL, true) FROM (VALUES ('off'), ('on')) v (r);

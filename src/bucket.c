@@ -31,7 +31,7 @@
  * Why single calls do not deadlock.  A call that waits has no bucket locked,
  * because what it tried was rolled back.  A call that has locked a bucket writes
  * only rows of its own from then on, and waits for nobody.  (To make a bucket
- * through SQL it may wait for a millisecond; that ends by itself, see nowait.c.)
+ * through SQL it may wait for milliseconds; that ends by itself, see nowait.c.)
  * A call that waits for a bucket may hold the row of its order, and others may
  * wait for that row; but the calls that it waits for do not wait themselves.  So
  * no circle closes, whatever the order of items and buckets.  A transaction that

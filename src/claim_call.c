@@ -194,8 +194,8 @@ record_answer(IdemStore *store, const Datum *key, const ItemPointerData *tid,
 }
 
 /*
- * Runs the function, as CALL runs a procedure, and answers what it returns as
- * json; null is JSON null.
+ * Calls the function by fmgr, as an expression would, and answers what it
+ * returns as json; null is JSON null.
  */
 static Datum
 call_function(Oid function, Jsonb *request)
@@ -206,6 +206,7 @@ call_function(Oid function, Jsonb *request)
 	FmgrInfo	flinfo;
 	PgStat_FunctionCallUsage usage;
 	Datum		result = (Datum) 0;
+	bool		is_called;
 
 	AcceptInvalidationMessages();
 	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
@@ -218,15 +219,15 @@ call_function(Oid function, Jsonb *request)
 	fmgr_info_set_expr((Node *) expr, &flinfo);
 	InitFunctionCallInfoData(*call, &flinfo, list_length(expr->args),
 							 expr->inputcollid, NULL, NULL);
-	call->isnull = !evaluate(expr->args, call) && flinfo.fn_strict;
-	if (!call->isnull)
+	is_called = evaluate(expr->args, call) || !flinfo.fn_strict;
+	if (is_called)
 	{
 		pgstat_init_function_usage(call, &usage);
 		result = FunctionCallInvoke(call);
 		pgstat_end_function_usage(&usage, true);
 	}
 
-	if (call->isnull)
+	if (!is_called || call->isnull)
 		return CStringGetTextDatum("null");
 	if (expr->funcresulttype == JSONBOID)
 		return CStringGetTextDatum(JsonbToCString(NULL,
@@ -236,7 +237,8 @@ call_function(Oid function, Jsonb *request)
 
 /*
  * Gives the call its arguments: the request, and the defaults of those beyond
- * it.  False: some are null.
+ * it.  False: some are null.  What they are evaluated in lives as long as the
+ * caller's memory, for a value may lie in it.
  */
 static bool
 evaluate(List *args, FunctionCallInfo call)
@@ -263,8 +265,6 @@ evaluate(List *args, FunctionCallInfo call)
 		}
 		complete = complete && !to->isnull;
 	}
-	if (econtext != NULL)
-		FreeExprContext(econtext, true);
 	return complete;
 }
 

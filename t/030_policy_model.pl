@@ -332,7 +332,16 @@ for my $control (qw(no_key_time no_mark))
 	$standby->safe_psql($dbname, "SELECT idem_policy('model', '300 milliseconds', '" . ($control eq 'no_mark' ? 'unix' : 'none') . "')");
 	@sessions = sessions($standby, $dbname);
 	run($weak, 500, @sessions) for 1 .. 3;
-	# and one for certain, however slow the machine is: a key that is forgotten under a short retention is called again under a long one
+	# a slow machine makes few calls while a key is remembered
+	for (1 .. 20)
+	{
+		last if @{ $weak->{doubles} };
+		run($weak, 500, @sessions);
+	}
+	note "control $control: " . scalar(@{ $weak->{doubles} }) . ' keys ran twice';
+	cmp_ok(scalar @{ $weak->{doubles} }, '>', 0, "control $control: keys run twice");
+	@{ $weak->{doubles} } = ();
+	# one for certain: a key that is forgotten under a short retention is called again under a long one
 	my $sure = int(now()) . '-sure';
 	$weak->{keys}{$sure} = { time => int(now()), ran => 0 };
 	for (1 .. 2)
@@ -345,8 +354,7 @@ for my $control (qw(no_key_time no_mark))
 		$calls{purge}->($weak, $sessions[0]);
 	}
 	$_->end for @sessions;
-	cmp_ok(scalar @{ $weak->{doubles} }, '>', 0, "control $control: keys run twice");
-	note "control $control: " . scalar(@{ $weak->{doubles} }) . ' keys ran twice';
+	is("@{ $weak->{doubles} }", $sure, "… and the one that is sure to");
 }
 
 done_testing();

@@ -174,6 +174,8 @@ sub findings
 	return $found . log_complaints($node, \$load->{log_offset}{ $node->name }, $load->{expected});
 }
 
+my $circles = 0;    # deadlocks that were let pass
+
 # log_complaints(NODE, \OFFSET, EXPECTED): what must not be in the log, from the offset on, which moves to the end.
 sub log_complaints
 {
@@ -185,12 +187,23 @@ sub log_complaints
 		/PANIC:|TRAP:|WARNING:.*(?:leak|was not closed)|deadlock detected|invalid page|was terminated by signal (?!9\b)|\] XX\w{3} (?:ERROR|FATAL|WARNING)/
 	} split /\n/, $log;
 	# with what the server says of it further, such as who waited for whom
-	return join "\n", map { "log: $_" } grep { !is_known_circle($_) }
+	return join "\n", map { "log: $_" } grep { !is_let_pass($_) }
 	  map { $_ . ($log =~ /^\Q$_\E((?:\n\t.*|\n[^\t].*(?:DETAIL|HINT|CONTEXT|STATEMENT):.*)*)/m ? $1 : '') } @complaints;
 }
 
+# is_let_pass(COMPLAINT): is it a deadlock that may be, and one of the first three?
+sub is_let_pass
+{
+	my ($complaint) = @_;
+
+	return 0 if !is_known_circle($complaint) || $circles >= 3;
+	$circles++;
+	note "a deadlock that the manual allows: $complaint";
+	return 1;
+}
+
 # is_known_circle(COMPLAINT): is it the one deadlock that doc/concurrency-store.md allows? Two calls on different routes: a claim that has lost
-# its key waits for whoever has it, who waits to record the answer.
+# its key waits for whoever has it, who waits to record the answer. It takes microseconds, so a test has few of them, if any.
 sub is_known_circle
 {
 	my ($complaint) = @_;

@@ -66,8 +66,8 @@ example_run() {
 	local name=$1 database=example_${1//-/_} dir=$IDEM_T/programs/examples schema end=$((SECONDS + $2)) command
 	example_needs "$name" || return
 	if [ ! -d "$dir" ]; then
-		mkdir -p "$IDEM_T/programs"
-		tar -C "$IDEM_TOP" --exclude=node_modules -cf - examples | tar -C "$IDEM_T/programs" --no-same-owner -xf -
+		mkdir -p "$IDEM_T/programs" || return 1
+		tar -C "$IDEM_TOP" --exclude=node_modules -cf - examples | tar -C "$IDEM_T/programs" --no-same-owner -xf - || return 1
 	fi
 	schema=$dir/$name/schema.sql command=(node "$dir/$name/test/test.mjs")
 	if [ "$name" = http-python ]; then # the client and the tables are those of http-node
@@ -83,5 +83,6 @@ example_run() {
 	if [ -f "$schema" ]; then "$IDEM_BIN/psql" -Xq -o /dev/null -d "$database" -v ON_ERROR_STOP=1 -f "$schema" || return 1; fi
 	local left=$((end - SECONDS))
 	[ "$left" -gt 0 ] || return 124
-	as_server_user env PGDATABASE="$database" timeout -k 5 "$left" "${command[@]}" </dev/null 2>&1
+	# --foreground: it stays in our process group, which an exit trap ends
+	as_server_user env PGDATABASE="$database" timeout --foreground -k 5 "$left" "${command[@]}" </dev/null 2>&1
 }

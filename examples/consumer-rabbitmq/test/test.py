@@ -48,8 +48,11 @@ def end_broker():
     for process in reversed(started):
         if process is started[0]:
             process.kill()
-        elif process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            try:
+                os.killpg(process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass  # it has ended, and all that it started
         process.wait()
     started.clear()
 
