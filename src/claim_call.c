@@ -237,8 +237,8 @@ call_function(Oid function, Jsonb *request)
 
 /*
  * Gives the call its arguments: the request, and the defaults of those beyond
- * it.  False: some are null.  What they are evaluated in lives as long as the
- * caller's memory, for a value may lie in it.
+ * it.  False: some are null.  The context of the expressions is not freed here,
+ * for a value may lie in it.
  */
 static bool
 evaluate(List *args, FunctionCallInfo call)

@@ -21,8 +21,8 @@
  * wins, or updates the very row version that was judged free, locked before
  * (store.c).  A row that another transaction is inserting, changing or
  * checking is answered by null: that transaction is about to hold the lock, or
- * still does.  A row that was inserted in vain leaves no trace: a renewal through
- * SQL would wait for it, and the lease would run out meanwhile.
+ * still does.  A row that is inserted in vain leaves no trace.  If it did, a
+ * renewal through SQL would wait for it, and the lease could run out meanwhile.
  *
  * Why a holder that stalls does no harm.  A lease is a promise about time, and
  * a process that is stopped does not see it pass.  So the write that the lock

@@ -136,13 +136,14 @@ idem_direct_insert(IdemStore *store, const Datum *values, const bool *nulls)
 			heap_abort_speculative(store->heap, &tuple->t_self);
 		SpeculativeInsertionLockRelease(GetCurrentTransactionId());
 	}
-	/* opens an index, so not while others may wait for the insertion */
 	if (unique)
+	{
+		/* opens an index, so not while others may wait for the insertion */
 		add_secondary(store, values, nulls, &tuple->t_self);
-	CommandCounterIncrement();
-	if (unique)
 		store->inserted = tuple->t_self;
-	else if (!speculative)
+	}
+	CommandCounterIncrement();
+	if (!unique && !speculative)
 		idem_direct_delete(store, &tuple->t_self);
 	heap_freetuple(tuple);
 	return unique;
